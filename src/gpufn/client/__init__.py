@@ -1,0 +1,1 @@
+"""A client of our own REST API, for the CLI."""

@@ -1,0 +1,91 @@
+"""Who is calling, and what a key lets its holder do (auth page, sections 4.4 and 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from gpufn.model.ids import AccountId, KeyId
+
+USER_SCOPES = (
+    "register_function",
+    "update_function",
+    "delete_function",
+    "deploy_function",
+    "list_functions",
+    "list_functions_details",
+    "invoke_function",
+    "queue_details",
+    "authorize_clients",
+    "update_secrets",
+    "manage_telemetries",
+    "manage_registry_credentials",
+    "list_cluster_groups",
+    "account_setup",
+)
+"""Every scope a key may carry today, in the order they are shown."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What a key reaches: ``account-functions`` or ``authorized-functions`` with id ``*``, or ``function`` with id
+    ``<functionId>/*`` or ``<functionId>/<versionId>``. Any other form grants nothing.
+    """
+
+    type: str
+    id: str
+
+
+ALL_FUNCTIONS = (Resource("account-functions", "*"), Resource("authorized-functions", "*"))
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key as it is stored: never the key itself, only a keyed hash of it."""
+
+    id: KeyId
+    prefix: str
+    """The first characters, for people to recognise it: ``nvapi-AbCdEfGh``."""
+    digest: bytes
+    """HMAC-SHA256 of the whole key under the installation's pepper; 32 bytes."""
+    nca_id: AccountId
+    owner: str
+    description: str
+    scopes: tuple[str, ...]
+    resources: tuple[Resource, ...]
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def is_valid(self, now: datetime) -> bool:
+        """Neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who is calling, as every request carries it after authentication."""
+
+    nca_id: AccountId
+    subject: str
+    """The caller's identity: ``NVCF-SUB`` for the instance."""
+    scopes: frozenset[str]
+    resources: tuple[Resource, ...]
+    key_id: KeyId | None = None
+
+    def has_scope(self, *any_of: str) -> bool:
+        return not self.scopes.isdisjoint(any_of)
+
+    def reaches_account(self) -> bool:
+        """Whether every function of the account is within reach, so that new ones may be made."""
+        return Resource("account-functions", "*") in self.resources
+
+    def reaches_function(self, function_id: str) -> bool:
+        """Whether every version of one own function is within reach."""
+        return self.reaches_account() or Resource("function", f"{function_id}/*") in self.resources
+
+    def reaches_version(self, function_id: str, version_id: str) -> bool:
+        """Whether one own version is within reach."""
+        return (
+            self.reaches_function(function_id) or Resource("function", f"{function_id}/{version_id}") in self.resources
+        )

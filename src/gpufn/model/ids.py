@@ -1,0 +1,34 @@
+"""Identifiers. All but account ids are canonical lower-case UUID v4 strings; this is the only place that makes them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import NewType
+
+FunctionId = NewType("FunctionId", str)
+VersionId = NewType("VersionId", str)
+DeploymentId = NewType("DeploymentId", str)
+SpecificationId = NewType("SpecificationId", str)
+InstanceId = NewType("InstanceId", str)
+InvocationId = NewType("InvocationId", str)
+KeyId = NewType("KeyId", str)
+AccountId = NewType("AccountId", str)
+"""``ncaId`` on the wire: an opaque string, never a UUID (control-plane page, section 1)."""
+
+DEFAULT_ACCOUNT = AccountId("nvcf-default")
+"""The account of a self-hosted installation (control-plane page, section 1)."""
+
+
+def new_id() -> str:
+    """A fresh random UUID v4."""
+    return str(uuid.uuid4())
+
+
+def is_uuid(text: str) -> bool:
+    """Whether ``text`` is a UUID in canonical hyphenated form, of either case."""
+    if len(text) != 36:
+        return False
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False

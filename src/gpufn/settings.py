@@ -1,0 +1,300 @@
+"""The settings tree, and the only reader of files and environment.
+
+Sources, later ones win: the defaults below, ``gpufn.toml`` in the data directory (or ``--config FILE``), variables named
+``GPUFN_SECTION__FIELD``, command-line flags. Unknown names are errors. Each part of the program is given its own branch,
+never the root.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import platformdirs
+
+from gpufn.model.errors import Fatal
+
+PREFIX = "GPUFN_"
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where the installation listens."""
+
+    host: str = "127.0.0.1"
+    """Address of the public HTTP port. Anything but loopback exposes the API without TLS."""
+    port: int = 8080
+    """Public HTTP port. 0 picks a free one."""
+    grpc_port: int = 10081
+    """Port for gRPC invocations. Reserved: this release serves HTTP only."""
+    gateways: int = 1
+    """Gateway processes. This release runs exactly one."""
+    single_process: bool = False
+    """Run control and gateway in one process and one loop."""
+    stop_grace: float = 10.0
+    """Seconds that requests in flight and instances are given to end when everything stops."""
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """Where what was accepted is kept."""
+
+    url: str = ""
+    """SQLAlchemy URL. Empty: ``gpufn.db`` (SQLite) in the data directory."""
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """Limits and windows of the invocation plane. Values that a client can observe follow the reference."""
+
+    queue_depth: int = 100_000
+    """Requests that may wait for one version; one more is refused with 429 (invocation-plane page, section 9)."""
+    poll_default: int = 60
+    """Seconds a caller waits when it sends no ``NVCF-POLL-SECONDS``."""
+    poll_default_sse: int = 1200
+    """The same for a pexec call that accepts exactly ``text/event-stream``."""
+    poll_max: int = 3600
+    """Largest ``NVCF-POLL-SECONDS`` accepted."""
+    poll_grace: float = 2.0
+    """Seconds beyond the window before an unanswered call is given up with 504."""
+    result_max_bytes: int = 64 * 1024 * 1024
+    """Largest body kept for a caller that was answered 202; a larger one ends as an error."""
+    results_total_bytes: int = 256 * 1024 * 1024
+    """Memory for all results waiting to be fetched."""
+    head_max_bytes: int = 64 * 1024
+    """Largest request line plus header block."""
+    headers_max: int = 128
+    """Most header lines in a request."""
+    head_timeout: float = 30.0
+    """Seconds a client may take to send a complete request head."""
+    idle_timeout: float = 120.0
+    """Seconds an idle keep-alive connection is held."""
+    connections_max: int = 20_000
+    """Client connections held at once; one more is answered 503."""
+    upstream_idle: int = 64
+    """Idle connections kept per instance."""
+    connect_timeout: float = 5.0
+    """Seconds to connect to an instance or to control."""
+
+
+@dataclass(frozen=True)
+class ControllerSettings:
+    """How the control loops work."""
+
+    resync: float = 15.0
+    """Seconds between two complete looks at everything."""
+    attempts: int = 3
+    """Failed instances after which a deployment that was never active ends in ERROR."""
+    restart_base: float = 1.0
+    """Seconds before the first restart of a failed instance; doubled after each further failure."""
+    restart_cap: float = 60.0
+    """Longest delay between two restarts, in seconds."""
+    ready_timeout: float = 1800.0
+    """Seconds an instance may take to become ready (the reference: 30 minutes)."""
+    unhealthy_timeout: float = 1800.0
+    """Seconds a ready instance may be unhealthy before it is replaced."""
+    health_interval: float = 10.0
+    """Seconds between two health checks of a ready instance."""
+    drain_timeout: float = 120.0
+    """Seconds an instance that is not wanted any more may take to finish its requests."""
+    stop_grace: float = 10.0
+    """Seconds between the polite and the forcible end of an instance."""
+    idle_to_zero: float = 300.0
+    """Seconds without any request after which a specification with ``minInstances`` 0 has no instance."""
+    keep_ended: float = 3600.0
+    """Seconds for which ended instances and their logs are kept."""
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """The backend that runs functions as local processes. Not a security boundary."""
+
+    enabled: bool = True
+    """Whether images of the local catalog can run."""
+    isolation: str = "auto"
+    """``bubblewrap``: private /var/inf, /var/secrets and /tmp through bwrap; ``none``; ``auto``: if bwrap works."""
+    log_max_bytes: int = 16 * 1024 * 1024
+    """Log kept per instance; the older half goes when it is full."""
+
+
+@dataclass(frozen=True)
+class DockerSettings:
+    """The backend that runs containers."""
+
+    enabled: str = "auto"
+    """``yes``, ``no``, or ``auto``: if a Docker or Podman socket answers."""
+    socket: str = ""
+    """The engine's socket. Empty: DOCKER_HOST, /var/run/docker.sock, or the user's Podman socket."""
+    auth_file: str = ""
+    """Registry credentials in Docker's ``config.json`` form. Empty: ``~/.docker/config.json`` when it exists."""
+    memory: str = ""
+    """Memory limit of each container, e.g. ``8g``. Empty: none."""
+    cpus: float = 0.0
+    """CPU limit of each container. 0: none."""
+    pids: int = 4096
+    """Process limit of each container."""
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """The cluster that this machine is."""
+
+    name: str = "local"
+    """Name of the cluster and of its group, the ``backend`` of deployment specifications."""
+    provider: str = "ON-PREM"
+    """First part of instance-type names: ``ON-PREM.GPU.H100_1x``."""
+    region: str = "local"
+    """Shown to instances as NVCF_REGION."""
+    emulate_gpus: bool = True
+    """Offer emulated GPUs where real ones are missing, so that specifications written for NVCF deploy anywhere."""
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """Logs of the platform itself."""
+
+    level: str = "info"
+    """debug, info, warning or error."""
+    format: str = "auto"
+    """``text``, ``json``, or ``auto``: text on a terminal."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The root of the tree."""
+
+    data: Path = field(default_factory=lambda: Path(platformdirs.user_data_dir("gpufn")))
+    """Directory of everything that is kept: database, logs, images, keys. Mode 0700."""
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    controllers: ControllerSettings = ControllerSettings()
+    process: ProcessSettings = ProcessSettings()
+    docker: DockerSettings = DockerSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    log: LogSettings = LogSettings()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The effective settings and, for each dotted name, where its value came from."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load(
+    flags: Mapping[str, object] | None = None,
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Read every source. ``flags`` maps dotted names (``server.port``) to values; None means not given.
+
+    Raises Fatal with exit code 2, naming the setting, its source and the remedy, for anything unknown or unreadable.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    settings, sources = Settings(), dict.fromkeys(names(), "default")
+    from_environment = _from_environment(environ)
+    data = given.get("data") or from_environment.get("data") or settings.data
+    path = config or Path(str(data)) / "gpufn.toml"
+    if config is not None and not config.is_file():
+        raise Fatal(f"--config {config}: no such file", exit_code=2)
+    for source, values in (
+        (str(path), _from_file(path)),
+        ("environment", from_environment),
+        ("command line", given),
+    ):
+        for name, value in values.items():
+            settings = _set(settings, name, value, source)
+            sources[name] = source
+    return Loaded(replace(settings, data=settings.data.expanduser().absolute()), sources)
+
+
+def names() -> list[str]:
+    """The dotted name of every setting, in order."""
+    found = []
+    for top in fields(Settings):
+        default = getattr(Settings(), top.name)
+        if is_dataclass(default):
+            found += [f"{top.name}.{f.name}" for f in fields(default)]
+        else:
+            found.append(top.name)
+    return found
+
+
+def get(settings: Settings, name: str) -> object:
+    """The value behind a dotted name."""
+    value: object = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _from_file(path: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Fatal(f"{path}: cannot be read as TOML: {error}", exit_code=2) from error
+    found: dict[str, object] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            found |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            found[key] = value
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    """``GPUFN_DATA`` and every ``GPUFN_SECTION__FIELD``. Names without ``__`` belong to the client (GPUFN_URL …)."""
+    found: dict[str, object] = {}
+    for key, value in environ.items():
+        if key == f"{PREFIX}DATA":
+            found["data"] = value
+        elif key.startswith(PREFIX) and "__" in key:
+            section, _, name = key.removeprefix(PREFIX).lower().partition("__")
+            found[f"{section}.{name}"] = value
+    return found
+
+
+def _set(settings: Settings, name: str, value: object, source: str) -> Settings:
+    if name not in names():
+        raise Fatal(f"{source}: there is no setting {name!r}; `gpufn settings` lists them all", exit_code=2)
+    if "." not in name:
+        return replace(settings, **{name: _convert(Settings, name, name, value, source)})
+    section, _, key = name.partition(".")
+    branch = getattr(settings, section)
+    branch = replace(branch, **{key: _convert(type(branch), key, name, value, source)})
+    return replace(settings, **{section: branch})
+
+
+def _convert(owner: type, key: str, name: str, value: object, source: str) -> Any:
+    kind = get_type_hints(owner)[key]
+    try:
+        if kind is bool:
+            return _boolean(value)
+        if kind is Path:
+            return Path(str(value))
+        if kind is int and isinstance(value, (bool, float)):
+            raise ValueError(value)
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise Fatal(f"{source}: {name} = {value!r} is not a {kind.__name__}", exit_code=2) from error
+
+
+def _boolean(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    match str(value).lower():
+        case "true" | "yes" | "on" | "1":
+            return True
+        case "false" | "no" | "off" | "0":
+            return False
+    raise ValueError(value)
