@@ -1,8 +1,8 @@
 """The settings tree, and the only reader of files and environment.
 
-Sources, later ones win: the defaults below, ``gpufn.toml`` in the data directory (or ``--config FILE``), variables named
-``GPUFN_SECTION__FIELD``, command-line flags. Unknown names are errors. Each part of the program is given its own branch,
-never the root.
+Sources, later ones win: the defaults below, ``gpufn.toml`` in the data directory (or ``--config FILE``), variables
+named ``GPUFN_SECTION__FIELD``, command-line flags. Unknown names are errors. Each part of the program is given its own
+branch, never the root.
 """
 
 from __future__ import annotations

@@ -81,7 +81,9 @@ class Address:
 
 @dataclass(frozen=True)
 class Instance:
-    """``wanted`` is written by the controller that created it; all that follows ``status`` by the instances controller."""
+    """``wanted`` is written by the controller that created it; ``status`` and all that follows it by the instances
+    controller.
+    """
 
     id: InstanceId
     deployment_id: DeploymentId

@@ -67,7 +67,7 @@ class Controller(Generic[K]):
                 for key in await self._list_keys():
                     if key not in self._failures:  # a failing key waits out its delay
                         self.queue.add(key)
-            except Exception as error:  # noqa: BLE001 - the controller's pass: nothing may end the loop
+            except Exception as error:  # the controller's pass: nothing may end the loop
                 log.exception("could not list", controller=self.name, error=str(error))
             await asyncio.sleep(self._resync)
 
@@ -77,7 +77,7 @@ class Controller(Generic[K]):
             again: float | None
             try:
                 again = await self._reconcile(key)
-            except Exception as error:  # noqa: BLE001 - the controller's pass: a poisoned key only delays itself
+            except Exception as error:  # the controller's pass: a poisoned key only delays itself
                 again = self._failed(key)
                 log.exception("pass failed", controller=self.name, key=str(key), retry_in=again, error=str(error))
             else:

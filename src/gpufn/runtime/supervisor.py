@@ -1,7 +1,7 @@
 """Tasks with a name and an owner.
 
-``asyncio.create_task`` alone loses exceptions and, unless someone keeps a reference, the task itself. A supervisor keeps
-its tasks, reports the first one that fails, and cancels all of them when it closes.
+``asyncio.create_task`` alone loses exceptions and, unless someone keeps a reference, the task itself. A supervisor
+keeps its tasks, reports the first one that fails, and cancels all of them when it closes.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class VersionLoad(Wire):
 
     queued: int
     in_flight: int
-    busy: dict[str, int] = {}
+    busy: dict[str, int] = Field(default_factory=dict)
     """Requests being served, by instance id; instances without any are left out. Includes instances that have been
     taken off the route and still finish something.
     """
