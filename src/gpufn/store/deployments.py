@@ -1,0 +1,116 @@
+"""Deployments with their GPU specifications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from gpufn.model.deployment import Deployment, GpuSpecification
+from gpufn.model.errors import Stale
+from gpufn.store.tables import deployments as table, gpu_specifications as specs
+
+
+def insert(tx: sa.Connection, deployment: Deployment) -> None:
+    """Record a new deployment; the version must not have one."""
+    tx.execute(table.insert().values({c.name: getattr(deployment, c.name) for c in table.columns}))
+    for position, spec in enumerate(deployment.specifications):
+        row = {c.name: getattr(spec, c.name) for c in specs.columns if c.name not in ("deployment_id", "position")}
+        tx.execute(specs.insert().values(row | {"deployment_id": deployment.id, "position": position}))
+
+
+def get(tx: sa.Connection, deployment_id: str) -> Deployment | None:
+    """The deployment of that id."""
+    return _first(tx, table.c.id == deployment_id)
+
+
+def of_version(tx: sa.Connection, version_id: str) -> Deployment | None:
+    """The deployment of a version, if it has one."""
+    return _first(tx, table.c.version_id == version_id)
+
+
+def of_account(tx: sa.Connection, nca_id: str) -> list[Deployment]:
+    """Every deployment of the account, oldest first."""
+    query = table.select().where(table.c.nca_id == nca_id).order_by(table.c.created_at, table.c.id)
+    return _all(tx, query)
+
+
+def of_versions(tx: sa.Connection, version_ids: Iterable[str]) -> dict[str, Deployment]:
+    """The deployments of many versions, by version id."""
+    wanted = list(version_ids)
+    found: dict[str, Deployment] = {}
+    for start in range(0, len(wanted), 500):  # SQLite bounds the number of variables in a statement
+        query = table.select().where(table.c.version_id.in_(wanted[start : start + 500]))
+        found |= {d.version_id: d for d in _all(tx, query)}
+    return found
+
+
+def ids(tx: sa.Connection) -> Sequence[str]:
+    """The id of every deployment."""
+    return tx.execute(sa.select(table.c.id)).scalars().all()
+
+
+def save(tx: sa.Connection, deployment: Deployment) -> Deployment:
+    """Write what was asked for and what was observed, if nobody has since it was read; raises Stale otherwise.
+
+    The specifications' bounds and autoscaling are written too; ``desired`` is not, it belongs to ``set_desired``.
+    """
+    done = tx.execute(
+        table.update()
+        .where(table.c.id == deployment.id, table.c.revision == deployment.revision)
+        .values(
+            wanted=deployment.wanted,
+            updated_at=deployment.updated_at,
+            activated_at=deployment.activated_at,
+            failed_at=deployment.failed_at,
+            failure=deployment.failure,
+            revision=deployment.revision + 1,
+        )
+    )
+    if done.rowcount == 0:
+        raise Stale(f"deployment {deployment.id} was changed meanwhile")
+    for spec in deployment.specifications:
+        tx.execute(
+            specs.update()
+            .where(specs.c.id == spec.id)
+            .values(
+                min_instances=spec.min_instances,
+                max_instances=spec.max_instances,
+                max_request_concurrency=spec.max_request_concurrency,
+                autoscaling=spec.autoscaling,
+            )
+        )
+    return replace(deployment, revision=deployment.revision + 1)
+
+
+def set_desired(tx: sa.Connection, specification_id: str, *, desired: int, reason: str) -> None:
+    """The autoscaler's word on one specification."""
+    tx.execute(specs.update().where(specs.c.id == specification_id).values(desired=desired, desired_reason=reason))
+
+
+def delete(tx: sa.Connection, deployment_id: str) -> None:
+    """Remove a deployment and its specifications. Its instances are retired by the deployments controller."""
+    tx.execute(table.delete().where(table.c.id == deployment_id))
+
+
+def _first(tx: sa.Connection, condition: sa.ColumnElement[bool]) -> Deployment | None:
+    found = _all(tx, table.select().where(condition))
+    return found[0] if found else None
+
+
+def _all(tx: sa.Connection, query: sa.Select[Any]) -> list[Deployment]:
+    rows = tx.execute(query).all()
+    by_deployment: dict[str, list[GpuSpecification]] = {row.id: [] for row in rows}
+    wanted = list(by_deployment)
+    for start in range(0, len(wanted), 500):
+        chosen = specs.select().where(specs.c.deployment_id.in_(wanted[start : start + 500]))
+        for spec in tx.execute(chosen.order_by(specs.c.position)):
+            by_deployment[spec.deployment_id].append(_specification(spec))
+    return [Deployment(**row._mapping, specifications=tuple(by_deployment[row.id])) for row in rows]
+
+
+def _specification(row: sa.Row[Any]) -> GpuSpecification:
+    fields = {name: value for name, value in row._mapping.items() if name not in ("deployment_id", "position")}
+    return GpuSpecification(**fields)

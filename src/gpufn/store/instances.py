@@ -1,0 +1,104 @@
+"""Instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from gpufn.model.errors import Stale
+from gpufn.model.ids import InstanceId
+from gpufn.model.instance import Instance, InstanceStatus
+from gpufn.store.tables import instances as table
+
+ENDED = (InstanceStatus.TERMINATED, InstanceStatus.ERRORED)
+
+
+def insert(tx: sa.Connection, instance: Instance) -> None:
+    """Record a new instance."""
+    tx.execute(table.insert().values(_row(instance)))
+
+
+def get(tx: sa.Connection, instance_id: str) -> Instance | None:
+    """The instance of that id."""
+    row = tx.execute(table.select().where(table.c.id == instance_id)).first()
+    return None if row is None else _load(row)
+
+
+def of_deployment(tx: sa.Connection, deployment_id: str) -> list[Instance]:
+    """Every recorded instance of a deployment, ended ones too, oldest first."""
+    return _all(tx, table.c.deployment_id == deployment_id)
+
+
+def of_version(tx: sa.Connection, version_id: str) -> list[Instance]:
+    """Every recorded instance of a version, ended ones too, oldest first."""
+    return _all(tx, table.c.version_id == version_id)
+
+
+def of_versions(tx: sa.Connection, version_ids: Iterable[str]) -> dict[str, list[Instance]]:
+    """The recorded instances of many versions, by version id."""
+    wanted = list(version_ids)
+    found: dict[str, list[Instance]] = {}
+    for start in range(0, len(wanted), 500):  # SQLite bounds the number of variables in a statement
+        for instance in _all(tx, table.c.version_id.in_(wanted[start : start + 500])):
+            found.setdefault(instance.version_id, []).append(instance)
+    return found
+
+
+def live_ids(tx: sa.Connection) -> Sequence[InstanceId]:
+    """The id of every instance that has, or may have, something running."""
+    found = tx.execute(sa.select(table.c.id).where(table.c.status.not_in(ENDED))).scalars().all()
+    return [InstanceId(i) for i in found]
+
+
+def live_deployment_ids(tx: sa.Connection) -> Sequence[str]:
+    """The deployments, existing or not, that live instances name."""
+    return tx.execute(sa.select(table.c.deployment_id.distinct()).where(table.c.status.not_in(ENDED))).scalars().all()
+
+
+def save(tx: sa.Connection, instance: Instance) -> None:
+    """Write it, if nobody has since it was read; raises Stale otherwise."""
+    done = tx.execute(
+        table.update()
+        .where(table.c.id == instance.id, table.c.revision == instance.revision)
+        .values(_row(instance) | {"revision": instance.revision + 1})
+    )
+    if done.rowcount == 0:
+        raise Stale(f"instance {instance.id} was changed meanwhile")
+
+
+def retire(tx: sa.Connection, instance_ids: Iterable[str]) -> None:
+    """Mark instances as not wanted any more."""
+    for instance_id in instance_ids:
+        tx.execute(
+            table.update()
+            .where(table.c.id == instance_id, table.c.wanted)
+            .values(wanted=False, revision=table.c.revision + 1)
+        )
+
+
+def ended_before(tx: sa.Connection, moment: datetime) -> Sequence[InstanceId]:
+    """Instances that ended before ``moment``."""
+    found = tx.execute(sa.select(table.c.id).where(table.c.ended_at < moment)).scalars().all()
+    return [InstanceId(i) for i in found]
+
+
+def delete(tx: sa.Connection, instance_id: str) -> None:
+    """Forget an instance that has ended."""
+    tx.execute(table.delete().where(table.c.id == instance_id))
+
+
+def _row(instance: Instance) -> dict[str, Any]:
+    return {f.name: getattr(instance, f.name) for f in fields(instance)}
+
+
+def _load(row: sa.Row[Any]) -> Instance:
+    return Instance(**row._mapping)
+
+
+def _all(tx: sa.Connection, condition: sa.ColumnElement[bool]) -> list[Instance]:
+    query = table.select().where(condition).order_by(table.c.created_at, table.c.id)
+    return [_load(row) for row in tx.execute(query)]

@@ -1,0 +1,1 @@
+"""Schema changes, oldest first. One that was released is never edited: expand, then contract."""

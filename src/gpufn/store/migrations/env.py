@@ -1,0 +1,12 @@
+"""How alembic reaches the database: over the connection that ``store.migrate`` hands it."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from gpufn.store.tables import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,122 @@
+"""Every table. One writer per column: the table in docs/architecture.md says which."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from gpufn.model.access import Resource
+from gpufn.model.deployment import Autoscaling, DeploymentWanted, Placement
+from gpufn.model.function import Definition, RateLimit
+from gpufn.model.instance import Address, Failure, InstanceStatus
+from gpufn.store.types import JsonOf, UtcDateTime
+
+metadata = sa.MetaData(
+    naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
+)
+
+
+def _enum(kind: type[DeploymentWanted | InstanceStatus]) -> sa.Enum:
+    return sa.Enum(kind, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members])
+
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("nca_id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("max_functions", sa.Integer),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+versions = sa.Table(
+    "versions",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("function_id", sa.String(36), nullable=False, index=True),
+    sa.Column("nca_id", sa.String(64), sa.ForeignKey("accounts.nca_id"), nullable=False, index=True),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("definition", JsonOf(Definition), nullable=False),
+    sa.Column("tags", JsonOf(tuple[str, ...]), nullable=False),
+    sa.Column("rate_limit", JsonOf(RateLimit)),
+    sa.Column("llm_invocation", sa.JSON(none_as_null=True)),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+
+deployments = sa.Table(
+    "deployments",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("version_id", sa.String(36), sa.ForeignKey("versions.id"), nullable=False, unique=True),
+    sa.Column("function_id", sa.String(36), nullable=False, index=True),
+    sa.Column("nca_id", sa.String(64), nullable=False, index=True),
+    sa.Column("wanted", _enum(DeploymentWanted), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("activated_at", UtcDateTime),
+    sa.Column("failed_at", UtcDateTime),
+    sa.Column("failure", sa.Text),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+
+gpu_specifications = sa.Table(
+    "gpu_specifications",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column(
+        "deployment_id", sa.String(36), sa.ForeignKey("deployments.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("gpu", sa.String(64), nullable=False),
+    sa.Column("instance_type", sa.String(128), nullable=False),
+    sa.Column("min_instances", sa.Integer, nullable=False),
+    sa.Column("max_instances", sa.Integer, nullable=False),
+    sa.Column("max_request_concurrency", sa.Integer, nullable=False),
+    sa.Column("preferred_order", sa.Integer, nullable=False),
+    sa.Column("placement", JsonOf(Placement), nullable=False),
+    sa.Column("autoscaling", JsonOf(Autoscaling)),
+    sa.Column("desired", sa.Integer, nullable=False),
+    sa.Column("desired_reason", sa.Text, nullable=False),
+)
+
+# An instance outlives its deployment while it drains, so nothing here is a foreign key.
+instances = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("deployment_id", sa.String(36), nullable=False, index=True),
+    sa.Column("specification_id", sa.String(36), nullable=False),
+    sa.Column("version_id", sa.String(36), nullable=False, index=True),
+    sa.Column("function_id", sa.String(36), nullable=False),
+    sa.Column("nca_id", sa.String(64), nullable=False),
+    sa.Column("gpu", sa.String(64), nullable=False),
+    sa.Column("instance_type", sa.String(128), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("wanted", sa.Boolean, nullable=False),
+    sa.Column("status", _enum(InstanceStatus), nullable=False, index=True),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("address", JsonOf(Address)),
+    sa.Column("failure", JsonOf(Failure)),
+    sa.Column("ready_at", UtcDateTime),
+    sa.Column("unhealthy_at", UtcDateTime),
+    sa.Column("draining_at", UtcDateTime),
+    sa.Column("ended_at", UtcDateTime, index=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("prefix", sa.String(16), nullable=False),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
+    sa.Column("nca_id", sa.String(64), sa.ForeignKey("accounts.nca_id"), nullable=False, index=True),
+    sa.Column("owner", sa.String(128), nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("scopes", JsonOf(tuple[str, ...]), nullable=False),
+    sa.Column("resources", JsonOf(tuple[Resource, ...]), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime),
+    sa.Column("revoked_at", UtcDateTime),
+)
