@@ -32,3 +32,8 @@ def is_uuid(text: str) -> bool:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:
         return False
+
+
+def stable_id(*parts: str) -> str:
+    """The same UUID (version 5) for the same parts, ever: for what is named by configuration, such as a cluster."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, "gpufn:" + "/".join(parts)))
