@@ -216,6 +216,35 @@ def load(
     return Loaded(replace(settings, data=settings.data.expanduser().absolute()), sources)
 
 
+@dataclass(frozen=True)
+class ClientSettings:
+    """What the environment tells the command line about the installation it talks to."""
+
+    url: str | None = None
+    """``GPUFN_URL``: where the API is. None: ask the data directory."""
+    api_key: str | None = None
+    """``GPUFN_API_KEY``. None: the admin key in the data directory, for the installation that lives there only."""
+    data: Path = field(default_factory=lambda: Settings().data)
+    """``GPUFN_DATA``: the data directory of the installation on this machine."""
+    color: bool = True
+    """False when ``NO_COLOR`` is set to anything (no-color.org)."""
+    debug: bool = False
+    """``GPUFN_LOG__LEVEL=debug``: show the traceback of an unexpected error."""
+
+
+def load_client(environ: Mapping[str, str] | None = None) -> ClientSettings:
+    """What a client needs of the environment; empty variables count as absent."""
+    environ = os.environ if environ is None else environ
+    data = Path(environ[f"{PREFIX}DATA"]) if environ.get(f"{PREFIX}DATA") else Settings().data
+    return ClientSettings(
+        url=environ.get(f"{PREFIX}URL") or None,
+        api_key=environ.get(f"{PREFIX}API_KEY") or None,
+        data=data.expanduser().absolute(),
+        color=not environ.get("NO_COLOR"),
+        debug=environ.get(f"{PREFIX}LOG__LEVEL", "").lower() == "debug",
+    )
+
+
 def names() -> list[str]:
     """The dotted name of every setting, in order."""
     found = []
