@@ -36,9 +36,9 @@ class Container:
         return self.state in _ENDED
 
     @property
-    def devices(self) -> tuple[str, ...]:
-        """The GPUs passed to it."""
-        return tuple(device for device in self.labels.get(GPUS, "").split(",") if device)
+    def devices(self) -> tuple[int, ...]:
+        """The indices of the GPUs passed to it."""
+        return tuple(int(device) for device in self.labels.get(GPUS, "").split(",") if device.isdecimal())
 
     @property
     def address(self) -> Address | None:

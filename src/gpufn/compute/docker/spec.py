@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpufn.compute.backend import LaunchRequest
+from gpufn.compute.environment import platform_environment
 from gpufn.model.errors import Fatal
 from gpufn.model.ids import InstanceId
 from gpufn.settings import DockerSettings
@@ -52,34 +53,21 @@ def container_name(instance_id: InstanceId) -> str:
     return f"gpufn-{instance_id}"
 
 
-def environment(request: LaunchRequest) -> dict[str, str]:
-    """The user's variables, then the platform's, which win (invocation-plane page, section 10.3)."""
-    return dict(request.environment) | {
-        "NVCF_BACKEND": request.backend,
-        "NVCF_ENV": "local",
-        "NVCF_FUNCTION_ID": request.function_id,
-        "NVCF_FUNCTION_NAME": request.function_name,
-        "NVCF_FUNCTION_VERSION_ID": request.version_id,
-        "NVCF_INSTANCETYPE": request.instance_type,
-        "NVCF_INSTANCETYPE_VALUE": request.instance_type_value,
-        "NVCF_NCA_ID": request.nca_id,
-        "NVCF_REGION": request.region,
-    }
-
-
 def arguments(args: str | None) -> list[str] | None:
     """``containerArgs`` split as a shell would; None keeps the image's own. Raises ValueError for an open quote."""
     return shlex.split(args) if args and args.strip() else None
 
 
 def container(
-    request: LaunchRequest, *, image: str, installation: str, limits: Limits, shared: Path, devices: Sequence[str]
+    request: LaunchRequest, *, image: str, installation: str, limits: Limits, shared: Path, devices: Sequence[int]
 ) -> dict[str, Any]:
     """The body of "create a container" (Engine API 1.41): the image's entrypoint, our arguments, nothing it needs not."""
     ports = {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in _ports(request)}
     body: dict[str, Any] = {
         "Image": image,
-        "Env": [f"{name}={value}" for name, value in environment(request).items()],
+        "Env": [
+            f"{name}={value}" for name, value in (dict(request.environment) | platform_environment(request)).items()
+        ],
         "Labels": labels(request, installation=installation, devices=devices),
         "ExposedPorts": {port: {} for port in ports},
         "HostConfig": _host(limits, ports) | _mount(shared) | _gpus(devices),
@@ -88,12 +76,12 @@ def container(
     return body if command is None else body | {"Cmd": command}
 
 
-def labels(request: LaunchRequest, *, installation: str, devices: Sequence[str]) -> dict[str, str]:
+def labels(request: LaunchRequest, *, installation: str, devices: Sequence[int]) -> dict[str, str]:
     """By these a later process of ours finds the container and knows how to reach it."""
     return {
         INSTALLATION: installation,
         INSTANCE: request.instance_id,
-        GPUS: ",".join(devices),
+        GPUS: ",".join(str(device) for device in devices),
         INFERENCE_PORT: str(request.inference_port),
         HEALTH_PORT: str(request.health_port),
         f"{LABEL}function": request.function_id,
@@ -131,7 +119,11 @@ def _mount(shared: Path) -> dict[str, Any]:
     return {"Mounts": [{"Type": "bind", "Source": str(shared), "Target": SHARED_DIR}]}
 
 
-def _gpus(devices: Sequence[str]) -> dict[str, Any]:
+def _gpus(devices: Sequence[int]) -> dict[str, Any]:
     if not devices:
         return {}
-    return {"DeviceRequests": [{"Driver": "nvidia", "DeviceIDs": list(devices), "Capabilities": [["gpu"]]}]}
+    return {
+        "DeviceRequests": [
+            {"Driver": "nvidia", "DeviceIDs": [str(device) for device in devices], "Capabilities": [["gpu"]]}
+        ]
+    }

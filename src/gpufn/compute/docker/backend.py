@@ -1,0 +1,338 @@
+"""The verbs of ``compute.backend`` on a container engine.
+
+What the engine holds is the record: containers carry their installation and instance as labels, so a later process of
+ours finds them again. Only what has no container yet lives here: a launch under way, or one that failed. A task per
+launch fetches the image, creates the container and starts it; a task per terminate ends it and keeps its last lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpufn.compute.backend import BackendError, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute.docker import credentials, errors, output, reference, seen, spec
+from gpufn.compute.docker.engine import Engine, Refused
+from gpufn.compute.docker.progress import Progress
+from gpufn.compute.gpus import Devices
+from gpufn.model.ids import InstanceId
+from gpufn.model.instance import Failure, FailureKind
+from gpufn.runtime.backoff import Backoff
+from gpufn.runtime.log import get_logger
+from gpufn.runtime.supervisor import Supervisor
+from gpufn.settings import DockerSettings
+
+log = get_logger("docker")
+
+ATTEMPTS = 6
+"""How often a launch is tried while the engine does not answer."""
+RETRY = Backoff(base=0.5, cap=10.0)
+TAIL_LINES = 20
+"""Lines shown in the failure of a container that ended."""
+
+
+@dataclass
+class _Launch:
+    """A launch that has led to no running container, yet or ever."""
+
+    task: asyncio.Task[None] | None = None
+    detail: str = "waiting for the engine"
+    failure: Failure | None = None
+
+
+class _Fails(Exception):  # noqa: N818 -- control flow inside this module
+    """The launch cannot succeed; carries the failure to report."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class DockerBackend:
+    """Runs instances as containers. ``data``: where shared directories and kept logs go. ``docker_host``: DOCKER_HOST."""
+
+    name = "docker"
+
+    def __init__(
+        self,
+        settings: DockerSettings,
+        *,
+        installation: str,
+        supervisor: Supervisor,
+        data: Path,
+        devices: Devices | None = None,
+        docker_host: str = "",
+    ) -> None:
+        self.installation = installation
+        self._settings, self._supervisor = settings, supervisor
+        self._limits = spec.limits(settings)
+        self._data, self._devices, self._docker_host = data, devices or Devices(), docker_host
+        self._connected: Engine | None = None
+        self._launches: dict[InstanceId, _Launch] = {}
+        self._endings: dict[InstanceId, asyncio.Task[None]] = {}
+        self._ended: dict[InstanceId, Failure] = {}
+
+    def __repr__(self) -> str:
+        return f"<DockerBackend {self._connected!r} launching={len(self._launches)} ending={len(self._endings)}>"
+
+    async def available(self) -> str:
+        """Why no engine can be used; empty when one answers."""
+        try:
+            await (await Engine.connect(self._settings.socket, self._docker_host)).close()
+        except BackendError as error:
+            return str(error)
+        return ""
+
+    async def open(self) -> None:
+        """Connect; adopt the containers of an earlier process, and start those it had only created."""
+        self._connected = await Engine.connect(self._settings.socket, self._docker_host)
+        for instance_id, container in (await self._containers()).items():
+            self._devices.adopt(instance_id, container.devices)
+            if container.state == "created":
+                self._begin(instance_id, None)
+
+    async def close(self, *, terminate: bool) -> None:
+        """Let go of the engine; with ``terminate`` end every container of this installation first."""
+        if self._connected is None:
+            return
+        try:
+            for launch in self._launches.values():
+                await _cancel(launch.task)
+            if terminate:
+                for instance_id in await self.list():
+                    await self.terminate(instance_id, grace=self._close_grace)
+                await asyncio.gather(*self._endings.values(), return_exceptions=True)
+        finally:
+            for task in list(self._endings.values()):
+                await _cancel(task)
+            await self._connected.close()
+            self._connected = None
+
+    _close_grace = 5.0
+
+    async def provides(self, image: str) -> bool:
+        """Whether it is an image reference: the engine may have it, or fetch it."""
+        return reference.parse(image) is not None
+
+    async def launch(self, request: LaunchRequest) -> None:
+        """Begin to fetch and start it, unless there is a launch, a failure or a container of that id already."""
+        if request.instance_id in self._launches or request.instance_id in self._endings:
+            return
+        existing = (await self._containers()).get(request.instance_id)
+        if existing is None or existing.state == "created":
+            self._ended.pop(request.instance_id, None)
+            self._begin(request.instance_id, request if existing is None else None)
+
+    def _begin(self, instance_id: InstanceId, request: LaunchRequest | None) -> None:
+        if instance_id in self._launches:  # begun by another call while we looked
+            return
+        launch = self._launches[instance_id] = _Launch()
+        launch.task = self._supervisor.start(self._launch(instance_id, request, launch), name=f"docker:{instance_id}")
+
+    async def _launch(self, instance_id: InstanceId, request: LaunchRequest | None, launch: _Launch) -> None:
+        for attempt in itertools.count(1):
+            try:
+                if request is not None:
+                    await self._create(request, launch)
+                await self._start(instance_id, launch)
+            except _Fails as error:
+                launch.failure = error.failure
+            except BackendError as error:
+                if attempt < ATTEMPTS:
+                    launch.detail = f"trying again: {error}"
+                    await asyncio.sleep(RETRY.delay(attempt))
+                    continue
+                launch.failure = Failure(FailureKind.START, f"{error}; check the container engine")
+            else:
+                self._launches.pop(instance_id, None)
+            return
+
+    async def _create(self, request: LaunchRequest, launch: _Launch) -> None:
+        found = reference.parse(request.image)
+        if found is None:
+            raise _Fails(errors.unusable_reference(request.image))
+        devices = self._reserve(request)
+        if not await self._engine.has_image(str(found)):
+            await self._pull(found, launch)
+        launch.detail = "creating the container"
+        shared = self._shared(request.instance_id)
+        await asyncio.to_thread(_make_shared, shared)
+        try:
+            body = spec.container(
+                request,
+                image=str(found),
+                installation=self.installation,
+                limits=self._limits,
+                shared=shared,
+                devices=devices,
+            )
+            await self._engine.create(spec.container_name(request.instance_id), body)
+        except ValueError as error:
+            raise _Fails(
+                Failure(FailureKind.START, f"containerArgs cannot be split: {error}; close the quote", permanent=True)
+            ) from error
+        except Refused as error:
+            raise _Fails(errors.start_failure(error.words)) from error
+
+    def _reserve(self, request: LaunchRequest) -> tuple[int, ...]:
+        if request.emulated or request.gpu_count == 0:
+            return ()
+        reserved = self._devices.reserve(request.instance_id, request.gpu, request.gpu_count)
+        if isinstance(reserved, Failure):
+            raise _Fails(reserved)
+        return reserved
+
+    async def _pull(self, found: reference.Reference, launch: _Launch) -> None:
+        known = await asyncio.to_thread(credentials.load, self._settings.auth_file)
+        progress = Progress()
+        launch.detail = str(progress)
+        try:
+            async with aclosing(self._engine.pull(found, known.of(found.registry))) as events:
+                async for event in events:
+                    progress.saw(event)
+                    launch.detail = str(progress)
+        except Refused as error:
+            raise _Fails(errors.pull_failure(found, error.words, known)) from error
+        if not await self._engine.has_image(str(found)):  # the stream ends silently when the engine goes away
+            raise BackendError(f"pulling {found} was cut short")
+
+    async def _start(self, instance_id: InstanceId, launch: _Launch) -> None:
+        launch.detail = "starting the container"
+        try:
+            await self._engine.start(spec.container_name(instance_id))
+        except Refused as error:
+            raise _Fails(errors.start_failure(error.words)) from error
+
+    async def observe(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Observation]:
+        """One look at the engine for all, and one more at each that ended since the last look."""
+        containers = await self._containers()
+        return {instance_id: await self._observe(instance_id, containers.get(instance_id)) for instance_id in ids}
+
+    async def _observe(self, instance_id: InstanceId, container: seen.Container | None) -> Observation:
+        launch = self._launches.get(instance_id)
+        if launch is not None and launch.failure is not None:
+            return Observation(Phase.EXITED, failure=launch.failure)
+        if container is not None and container.has_ended:
+            return Observation(Phase.EXITED, failure=await self._why_ended(instance_id))
+        if container is not None and container.is_running and container.address is not None:
+            return Observation(Phase.RUNNING, address=container.address)
+        if launch is not None or container is not None:
+            return Observation(Phase.PREPARING, detail=launch.detail if launch else "starting the container")
+        return Observation(Phase.ABSENT)
+
+    async def _why_ended(self, instance_id: InstanceId) -> Failure:
+        known = self._ended.get(instance_id)
+        if known is not None:
+            return known
+        state = await self._engine.state(spec.container_name(instance_id)) or {}
+        tail = [line.text async for line in self._lines(instance_id, follow=False, tail=TAIL_LINES)]
+        failure = errors.exit_failure(int(state.get("ExitCode", 0)), oom_killed=bool(state.get("OOMKilled")), tail=tail)
+        self._ended[instance_id] = failure
+        return failure
+
+    async def terminate(self, instance_id: InstanceId, *, grace: float) -> None:
+        """Begin to end it; a second call while it ends changes nothing. Raises when the engine does not answer."""
+        if instance_id in self._endings:
+            return
+        await self._engine.ping()
+        if instance_id not in self._endings:
+            self._endings[instance_id] = self._supervisor.start(
+                self._end(instance_id, grace), name=f"docker:{instance_id}:end"
+            )
+
+    async def _end(self, instance_id: InstanceId, grace: float) -> None:
+        name = spec.container_name(instance_id)
+        try:
+            launch = self._launches.get(instance_id)
+            await _cancel(launch.task if launch else None)
+            await self._engine.stop(name, grace=grace)
+            lines = [line async for line in self._lines(instance_id, follow=False, tail=output.KEPT_LINES)]
+            if lines:
+                await asyncio.to_thread(output.keep, self._kept(instance_id), lines)
+            await self._engine.remove(name)
+            self._launches.pop(instance_id, None)
+            self._ended.pop(instance_id, None)
+            self._devices.release(instance_id)
+        except (BackendError, OSError) as error:  # the controller asks again until it is gone
+            log.warning("could not end a container yet", instance=instance_id, error=str(error))
+        finally:
+            self._endings.pop(instance_id, None)
+
+    async def list(self) -> Sequence[InstanceId]:
+        """Every instance with a container, and those being launched."""
+        launching = [instance_id for instance_id, launch in self._launches.items() if launch.failure is None]
+        return list(dict.fromkeys([*await self._containers(), *launching]))
+
+    async def forget(self, instance_id: InstanceId) -> None:
+        """Delete its container, its kept log and its shared directory."""
+        launch = self._launches.pop(instance_id, None)
+        await _cancel(launch.task if launch else None)
+        await _cancel(self._endings.get(instance_id))
+        await self._engine.remove(spec.container_name(instance_id))
+        self._ended.pop(instance_id, None)
+        self._devices.release(instance_id)
+        await asyncio.to_thread(_delete, self._kept(instance_id), self._shared(instance_id).parent)
+
+    async def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[LogLine]:
+        """From the engine while there is a container, afterwards what was kept of it."""
+        launch = self._launches.get(instance_id)
+        if follow and launch is not None and launch.task is not None:
+            await asyncio.wait([launch.task])
+        if instance_id in await self._containers():
+            async with aclosing(self._lines(instance_id, follow=follow, tail=tail)) as lines:
+                async for line in lines:
+                    yield line
+            return
+        kept = await asyncio.to_thread(output.kept, self._kept(instance_id))
+        for line in deque(kept, maxlen=tail):
+            yield line
+
+    async def _lines(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[LogLine]:
+        lines = output.Lines()
+        async with aclosing(self._engine.output(spec.container_name(instance_id), follow=follow, tail=tail)) as chunks:
+            async for chunk in chunks:
+                for line in lines.feed(chunk):
+                    yield line
+        for line in lines.end():
+            yield line
+
+    @property
+    def _engine(self) -> Engine:
+        if self._connected is None:
+            raise BackendError("the docker backend is not open")
+        return self._connected
+
+    async def _containers(self) -> dict[InstanceId, seen.Container]:
+        return seen.containers(await self._engine.containers(self.installation))
+
+    def _shared(self, instance_id: InstanceId) -> Path:
+        return self._data / "instances" / instance_id / "inf"
+
+    def _kept(self, instance_id: InstanceId) -> Path:
+        return self._data / "logs" / f"{instance_id}.log"
+
+
+async def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _make_shared(path: Path) -> None:
+    """Private to us on this machine; inside the container any user may write (invocation-plane page, section 10.2)."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.mkdir(exist_ok=True)
+    path.chmod(0o777)  # noqa: S103 -- the parent is 0700, so only the container's users gain by it
+
+
+def _delete(kept: Path, directory: Path) -> None:
+    kept.unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        log.warning("an instance's directory holds files of another user; remove it by hand", path=str(directory))
