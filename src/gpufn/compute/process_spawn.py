@@ -1,0 +1,199 @@
+"""From an image and a request to a running process: its command, variables, directories and ports.
+
+A process is *no security boundary*: it runs as our own user and can read what we can. Bubblewrap, where it works,
+gives it private ``/var/inf``, ``/var/secrets`` and ``/tmp`` as it would find them in a container, and nothing more.
+"""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpufn.compute.backend import LaunchRequest
+from gpufn.compute.environment import platform_environment
+from gpufn.compute.images import Image
+from gpufn.compute.process_record import Record
+from gpufn.compute.process_tree import INSTALLATION, INSTANCE
+from gpufn.model.instance import Failure, FailureKind
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class CannotStart(Exception):
+    """The instance cannot be started; ``failure`` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Directories:
+    """The private directories of one instance."""
+
+    root: Path
+
+    @property
+    def inf(self) -> Path:
+        """What a container sees as /var/inf."""
+        return self.root / "inf"
+
+    @property
+    def secrets(self) -> Path:
+        """What a container sees as /var/secrets."""
+        return self.root / "secrets"
+
+    @property
+    def temporary(self) -> Path:
+        """TMPDIR, and /tmp under bubblewrap."""
+        return self.root / "tmp"
+
+    @property
+    def home(self) -> Path:
+        """HOME."""
+        return self.root / "home"
+
+    def create(self) -> None:
+        """Make them, for the owner alone."""
+        for path in (self.inf / "inputAssets", self.inf / "response", self.secrets, self.temporary, self.home):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.chmod(0o700)
+
+
+def free_ports(count: int, *, taken: Collection[int]) -> list[int]:
+    """``count`` loopback ports that nobody listens on, none of ``taken`` (instances that do not listen yet)."""
+    sockets: list[socket.socket] = []
+    found: list[int] = []
+    try:
+        for _ in range(1000):
+            if len(found) == count:
+                return found
+            sockets.append(socket.socket())
+            sockets[-1].bind(("127.0.0.1", 0))
+            port = int(sockets[-1].getsockname()[1])
+            if port not in taken:
+                found.append(port)
+    except OSError as error:
+        raise CannotStart(Failure(FailureKind.CAPACITY, f"no loopback port is free: {error.strerror}")) from error
+    finally:
+        for each in sockets:
+            each.close()
+    raise CannotStart(Failure(FailureKind.CAPACITY, "no loopback port is free; stop other instances"))
+
+
+def command(image: Image, request: LaunchRequest, *, python: Path, record: Record) -> list[str]:
+    """The program and its arguments; ``containerArgs`` replaces the image's default arguments."""
+    try:
+        args = image.args if request.args is None else tuple(shlex.split(request.args))
+    except ValueError as error:
+        raise CannotStart(
+            Failure(FailureKind.START, f"containerArgs: {request.args!r} cannot be split: {error}", permanent=True)
+        ) from error
+    values = {"{python}": str(python), "{port}": str(record.port), "{health_port}": str(record.health_port)}
+    return [_fill(part, values) for part in (*image.command, *args)]
+
+
+def _fill(text: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
+
+
+def environment(image: Image, record: Record, *, python: Path, directories: Directories, mark: str) -> dict[str, str]:
+    """All variables of the process; later ones win: ours to begin with, the image's, the user's, the platform's."""
+    request = record.request
+    found = {
+        "PATH": f"{python.parent}:{SYSTEM_PATH}",
+        "LANG": "C.UTF-8",
+        "HOME": str(directories.home),
+        "TMPDIR": str(directories.temporary),
+        "PYTHONUNBUFFERED": "1",  # so that what it prints is in the log at once
+    }
+    found |= dict(image.environment)
+    if request is not None:
+        found |= dict(request.environment) | platform_environment(request)
+    return found | {
+        "PORT": str(record.port),
+        "HEALTH_PORT": str(record.health_port),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, record.devices)),  # empty hides them all
+        INSTANCE: record.id,
+        INSTALLATION: mark,
+    }
+
+
+def check_program(program: str, *, path: str, cwd: Path) -> None:
+    """Raises CannotStart when the program does not exist or may not be run."""
+    place = str(cwd / program) if "/" in program else program
+    if shutil.which(place, path=path) is None:
+        words = f"{program!r} was not found, or is not executable; correct `command` in function.toml"
+        raise CannotStart(Failure(FailureKind.START, words, permanent=True))
+
+
+def bubblewrap_works() -> bool:
+    """Whether bwrap is installed and may make namespaces here. Takes milliseconds: call it in a thread."""
+    program = shutil.which("bwrap", path=SYSTEM_PATH)
+    if program is None:
+        return False
+    try:
+        done = subprocess.run([program, "--dev-bind", "/", "/", "true"], capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def bubblewrap(directories: Directories, *, cwd: Path, keep: Sequence[Path]) -> list[str]:
+    """The bwrap prefix: the machine as it is, but with the instance's own /var/inf, /var/secrets and /tmp.
+
+    ``keep`` lists directories that must stay visible even when they lie below /tmp.
+    """
+    wrap = [str(shutil.which("bwrap", path=SYSTEM_PATH))]
+    for entry in sorted(Path("/").iterdir()):
+        if entry.name not in ("tmp", "var"):
+            wrap += _shown(entry)
+    wrap += ["--dir", "/var"]
+    for entry in sorted(Path("/var").iterdir()):
+        if entry.name not in ("inf", "secrets"):
+            wrap += _shown(entry)
+    for source, target in ((directories.inf, "/var/inf"), (directories.secrets, "/var/secrets")):
+        wrap += ["--bind", str(source), target]
+    wrap += ["--bind", str(directories.temporary), "/tmp"]  # noqa: S108  (it is a private one)
+    for path in dict.fromkeys((*keep, cwd)):
+        if path.is_relative_to("/tmp"):  # noqa: S108
+            wrap += ["--bind", str(path), str(path)]
+    return [*wrap, "--chdir", str(cwd), "--"]
+
+
+def _shown(entry: Path) -> list[str]:
+    if entry.is_symlink():
+        return ["--symlink", str(entry.readlink()), str(entry)]
+    return ["--dev-bind-try", str(entry), str(entry)]
+
+
+def interpreter_directories(python: Path) -> list[Path]:
+    """Where the interpreter and its packages are."""
+    return [python.parent.parent, Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).parent.parent]
+
+
+def spawn(command: Sequence[str], *, environment: dict[str, str], cwd: Path, log: int) -> int:
+    """Start it in a session of its own, with ``log`` as its output; returns its pid. Raises CannotStart."""
+    try:
+        process = subprocess.Popen(
+            command, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        words = f"{command[0]!r} cannot be run: {error.strerror}; correct `command` in function.toml"
+        raise CannotStart(Failure(FailureKind.START, words, permanent=True)) from error
+    except OSError as error:
+        broken = error.errno in (errno.ENOEXEC, errno.E2BIG)
+        words = f"{command[0]!r} cannot be started: {error.strerror}"
+        raise CannotStart(Failure(FailureKind.START, words, permanent=broken)) from error
+    process.returncode = 0  # its end is seen through its pid, also by a later gpufn: the object must not wait for it
+    return process.pid
