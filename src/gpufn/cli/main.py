@@ -1,0 +1,160 @@
+"""The ``gpufn`` command: the table of commands, and how every one of them starts and ends.
+
+Only the module of the command that was asked for is imported, so ``gpufn --help`` stays instant (ADR 0002).
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TextIO
+
+from gpufn import __version__
+from gpufn.cli.console import Console
+from gpufn.cli.exits import Exit, Failed, exit_of
+from gpufn.cli.session import Session
+from gpufn.client.errors import ClientError, NotRunning, Refused, TooSlow
+from gpufn.model.errors import Code, Fatal, PlatformError
+from gpufn.settings import load_client
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word after ``gpufn``, one line about it, and the module whose ``configure(parser)`` knows the rest."""
+
+    name: str
+    summary: str
+    module: str
+
+
+COMMANDS = (
+    Command("up", "start the installation on this machine", "serve"),
+    Command("status", "what runs, what waits, and what is wrong", "status"),
+    Command("env", "shell exports that point clients at the installation", "env"),
+    Command("invoke", "call a function and print its answer", "invoke"),
+    Command("deploy", "start instances of a function", "deploy"),
+    Command("undeploy", "stop the instances of a function", "undeploy"),
+    Command("function", "create, list, show and delete functions", "functions"),
+    Command("image", "add, list and remove images of the local catalog", "images"),
+    Command("logs", "what the instances of a function wrote", "logs"),
+    Command("keys", "create, list and revoke API keys", "keys"),
+    Command("settings", "the effective settings and where they come from", "configuration"),
+    Command("version", "the version of this program", "version"),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports mistakes the way everything else here is reported."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise Failed(message, fix=f"see `{self.prog} --help`", exit=Exit.USAGE)
+
+
+def parser(*, only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of every command; with ``only``, the options of one command, which is all a run needs."""
+    root = Parser(prog="gpufn", description="The NVIDIA Cloud Functions (NVCF) API, served from your own machines.")
+    root.add_argument("--version", action="version", version=f"gpufn {__version__}")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = commands.add_parser(command.name, help=command.summary, description=command.summary)
+        if only is None or only == command.name:
+            importlib.import_module(f"gpufn.cli.{command.module}").configure(sub)
+    return root
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
+) -> int:
+    """Run one command; the return value is the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    settings = load_client(environ)
+    console = Console(out, err, color=settings.color)
+    debug = settings.debug or "--debug" in argv
+    try:
+        return _run(argv, console, environ)
+    except BrokenPipeError:
+        return _broken_pipe(out)
+    except KeyboardInterrupt:
+        console.clear()
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the program's outermost boundary: a person never sees a traceback unasked
+        return _report(console, error, debug=debug)
+
+
+def _run(argv: Sequence[str], console: Console, environ: Mapping[str, str] | None) -> int:
+    name = next((word for word in argv if not word.startswith("-")), "")
+    known = [command.name for command in COMMANDS]
+    if name and name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        fix = f"did you mean `gpufn {close[0]}`?" if close else "`gpufn --help` lists the commands"
+        raise Failed(f"there is no command {name!r}", fix=fix, exit=Exit.USAGE)
+    try:
+        args = parser(only=name).parse_args(argv)
+    except SystemExit as end:  # --help and --version
+        return int(end.code or 0)
+    session = Session(args, console, load_client(environ))
+    try:
+        return int(args.run(session))
+    finally:
+        session.close()
+
+
+def _report(console: Console, error: Exception, *, debug: bool) -> int:
+    cause, fix, code = _explain(error)
+    if cause is None:
+        cause = f"unexpected: {type(error).__name__}: {error}; please report it"
+        fix = None if debug else "run it again with --debug (or GPUFN_LOG__LEVEL=debug) to see where it happened"
+        if debug:
+            traceback.print_exception(error, file=console.err)
+    try:
+        console.note(f"error: {' '.join(cause.split())}")
+        if fix:
+            console.note(f"fix: {fix}")
+    except BrokenPipeError:
+        return code
+    return code
+
+
+def _explain(error: Exception) -> tuple[str | None, str | None, int]:
+    """Cause, fix and exit code of an expected error; no cause for an unexpected one."""
+    match error:
+        case Failed():
+            return error.cause, error.fix, error.exit
+        case NotRunning():
+            return error.cause, error.fix, Exit.NOT_RUNNING
+        case TooSlow():
+            return error.cause, error.fix, Exit.TIMEOUT
+        case Refused():
+            return error.cause, error.fix, exit_of(error.status)
+        case ClientError():
+            return error.cause, error.fix, Exit.FAILED
+        case Fatal():
+            return error.message, None, error.exit_code
+        case PlatformError():
+            return error.message, None, Exit.NOT_FOUND if error.code is Code.NOT_FOUND else Exit.FAILED
+        case _:
+            return None, None, Exit.FAILED
+
+
+def _broken_pipe(out: TextIO | None) -> int:
+    """Whoever read our output has gone, which is their right. Nothing more may be flushed into the pipe."""
+    if out is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
