@@ -25,7 +25,9 @@ def run(session: Session) -> int:
     if args.json:
         session.console.json({name: {"value": _plain(value), "source": source} for name, value, source in rows})
     else:
-        session.console.table(("SETTING", "VALUE", "SOURCE"), [(name, str(value), source) for name, value, source in rows])
+        session.console.table(
+            ("SETTING", "VALUE", "SOURCE"), [(name, str(value), source) for name, value, source in rows]
+        )
     return 0
 
 

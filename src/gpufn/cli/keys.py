@@ -59,7 +59,9 @@ def list_all(session: Session) -> int:
     if session.args.json:
         session.console.json(answer)
         return 0
-    session.console.table(("ID", "PREFIX", "STATE", "EXPIRES", "DESCRIPTION", "SCOPES"), [_row(k) for k in answer["keys"]])
+    session.console.table(
+        ("ID", "PREFIX", "STATE", "EXPIRES", "DESCRIPTION", "SCOPES"), [_row(k) for k in answer["keys"]]
+    )
     return 0
 
 

@@ -53,7 +53,8 @@ class Parser(argparse.ArgumentParser):
     """Reports mistakes the way everything else here is reported."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **options)
+        options["allow_abbrev"] = False
+        super().__init__(*args, **options)
 
     def error(self, message: str) -> NoReturn:
         raise Failed(message, fix=f"see `{self.prog} --help`", exit=Exit.USAGE)

@@ -1,6 +1,6 @@
 """Where the installation is and which key to use: flags, then the environment, then the data directory.
 
-The admin key in a data directory is only ever sent to the installation that wrote it: a URL from elsewhere never gets it.
+The admin key in a data directory is only ever sent to the installation that wrote it, never to a URL from elsewhere.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def _read(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ClientError(f"{path} cannot be read: {error}", fix="check who owns it, or pass --url and --key") from error
+        raise ClientError(
+            f"{path} cannot be read: {error}", fix="check who owns it, or pass --url and --key"
+        ) from error
 
 
 def _data_flag(wanted: Wanted) -> str:

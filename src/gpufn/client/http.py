@@ -146,7 +146,7 @@ def _translated(url: str) -> Iterator[None]:
         raise TooSlow(f"no answer from {url} in time", fix="look at `gpufn status`, or wait longer") from error
     except httpx.RequestError as error:
         raise NotRunning(
-            f"the connection to {url} broke: {error or type(error).__name__}", fix="look at `gpufn status`"
+            f"the connection to {url} broke: {str(error) or type(error).__name__}", fix="look at `gpufn status`"
         ) from error
     except (httpx.InvalidURL, httpx.CookieConflict, UnicodeEncodeError, ValueError) as error:
         raise ClientError(f"cannot send this request: {error}", fix="check the URL, path and headers") from error
