@@ -1,0 +1,100 @@
+"""Who is calling, and what they may invoke. Pure over the snapshot.
+
+The texts are the reference's: clients and tests match on them (invocation-plane page, sections 3.1 and 3.4).
+"""
+
+from __future__ import annotations
+
+import re
+
+from gpufn.auth.keys import digest
+from gpufn.gateway.http1 import RequestHead
+from gpufn.gateway.problems import Refused, problem, text
+from gpufn.gateway.snapshot import Grant, Snapshot
+from gpufn.gateway.version import Version
+from gpufn.model.access import Principal
+from gpufn.model.status import FunctionStatus
+
+BEARER = re.compile(rb"Bearer ([\x21-\x7e]+)")
+INVOKE = "invoke_function"
+QUEUE_DETAILS = "queue_details"
+
+
+def bearer(head: RequestHead) -> bytes:
+    """The caller's key. Raises Refused (401, plain text) when there is none to look at."""
+    value = head.values.get(b"authorization")
+    if value is None:
+        raise Refused(text(401, "Header of type `authorization` was missing"))
+    match = BEARER.fullmatch(value)
+    if match is None:
+        raise Refused(text(401, "Unauthorized access"))
+    return match[1]
+
+
+def grant(snapshot: Snapshot, token: bytes, *, pepper: bytes, wall: float) -> Grant:
+    """What the key allows. ``wall`` is the time in seconds since the epoch. Raises Refused (401)."""
+    found = snapshot.grants.get(digest(pepper, token))
+    if found is None:
+        raise Refused(problem(401, "the API key is unknown or was revoked; use another one"))
+    if found.expires_at is not None and found.expires_at <= wall:
+        raise Refused(problem(401, "the API key has expired; use another one"))
+    return found
+
+
+def require(holder: Grant, scope: str) -> None:
+    """Raises Refused (403) when the key lacks ``scope``."""
+    if scope not in holder.principal.scopes:
+        raise Refused(problem(403, "missing requested authorities"))
+
+
+def choose(snapshot: Snapshot, principal: Principal, function_id: str, version_id: str | None) -> Version:
+    """The version that is to serve: the pinned one, or the least loaded of those the caller may invoke.
+
+    Existence is checked before access (auth page, section 4.4). Raises Refused.
+    """
+    owned = {v.id: v for v in snapshot.versions_of(function_id) if v.nca_id == principal.nca_id}
+    account = principal.nca_id
+    if not owned:
+        raise Refused(problem(404, f"Function '{function_id}': Not found for account '{account}'"))
+    if version_id is not None:
+        return _pinned(principal, owned.get(version_id), function_id, version_id)
+    reachable = [v for v in owned.values() if principal.reaches_version(function_id, v.id)]
+    if not reachable:
+        detail = f"Function '{function_id}':  Missing resource entry in ApiKey for the function"
+        raise Refused(problem(403, detail))
+    invocable = [v for v in reachable if v.invocable]
+    if not invocable:
+        raise _not_invocable(f"Function id '{function_id}'", account, reachable)
+    return invocable[0] if len(invocable) == 1 else min(invocable, key=lambda v: v.pressure())
+
+
+def allow(principal: Principal, version: Version) -> None:
+    """Raises Refused (404, 403) unless ``version`` is within the caller's reach, invocable or not."""
+    if version.nca_id != principal.nca_id:
+        what = f"Function id '{version.function_id}', version '{version.id}'"
+        raise Refused(problem(404, f"{what}: Not found for account '{principal.nca_id}'"))
+    if not principal.reaches_version(version.function_id, version.id):
+        raise Refused(problem(403, _missing_resource(version.function_id, version.id)))
+
+
+def _missing_resource(function_id: str, version_id: str) -> str:
+    """Two spaces, as the reference has them."""
+    return f"Function '{function_id}', version '{version_id}':  Missing resource entry in ApiKey for the function"
+
+
+def _pinned(principal: Principal, version: Version | None, function_id: str, version_id: str) -> Version:
+    account = principal.nca_id
+    if version is None:
+        detail = f"Function id '{function_id}', version '{version_id}': Not found for account '{account}'"
+        raise Refused(problem(404, detail))
+    if not principal.reaches_version(function_id, version_id):
+        raise Refused(problem(403, _missing_resource(function_id, version_id)))
+    if not version.invocable:
+        raise _not_invocable(f"Function id '{function_id}' version '{version_id}'", account, [version])
+    return version
+
+
+def _not_invocable(what: str, account: str, versions: list[Version]) -> Refused:
+    if any(v.status is FunctionStatus.DEGRADED and not v.draining for v in versions):
+        return Refused(problem(400, f"{what}: DEGRADED function cannot be invoked"))
+    return Refused(problem(404, f"{what}: Specified function in account '{account}' is not found"))

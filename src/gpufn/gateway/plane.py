@@ -1,0 +1,50 @@
+"""What all calls of one gateway share. No decisions are made here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gpufn.gateway.deadlines import Deadlines
+from gpufn.gateway.load import Load
+from gpufn.gateway.results import Results
+from gpufn.settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from gpufn.gateway.invocation import Invocation
+
+BATCH = 256
+"""Request ids made from one read of the system's random numbers."""
+
+
+class Ids:
+    """Random UUIDs of version 4, a batch at a time: a system call per request would show."""
+
+    def __init__(self) -> None:
+        self._random = ""
+        self._used = 0
+
+    def next(self) -> bytes:
+        """A fresh request id."""
+        if self._used >= len(self._random):
+            self._random = os.urandom(16 * BATCH).hex()
+            self._used = 0
+        start = self._used
+        self._used = start + 32
+        h = self._random[start : start + 32]
+        variant = "89ab"[int(h[16], 16) & 3]
+        return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{variant}{h[17:20]}-{h[20:]}".encode()
+
+
+@dataclass
+class Plane:
+    """The state that calls share."""
+
+    settings: GatewaySettings
+    load: Load
+    results: Results
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    ids: Ids = field(default_factory=Ids)
+    calls: dict[bytes, Invocation] = field(default_factory=dict)
+    """Every invocation from its acceptance until its response is delivered, by request id."""

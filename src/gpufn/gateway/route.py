@@ -1,0 +1,118 @@
+"""Where a request wants to go. Pure; first match wins (invocation-plane page, sections 2.2 and 4).
+
+The host is a security boundary: only hosts of the shapes below choose direct mode, everything else is told by its path
+alone, and what is not ours goes to control.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gpufn.gateway.http1 import RequestHead
+
+UUID = rb"[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"
+IS_UUID = re.compile(UUID)
+UUID_HOST = re.compile(rb"(" + UUID + rb")(?:\.(" + UUID + rb"))?(?:\.[0-9A-Za-z._-]*)?(?::[0-9]{1,5})?")
+CONTROL_HOSTS = frozenset(
+    {b"api", b"api-keys", b"llm", b"tasks", b"sis", b"reval", b"ess", b"nvcf-ui", b"vanity", b"console"}
+)
+"""First labels of hosts whose services are control's: ``function-id`` headers mean nothing there."""
+PATH = re.compile(
+    rb"/v2/(?:orgs/[^/?]+/(?:teams/[^/?]+/)?)?nvcf/"
+    rb"(?:pexec/functions/(?P<function>[^/?]*)(?:/versions/(?P<version>[^/?]*))?"
+    rb"|pexec/status/(?P<status>[^/?]*)"
+    rb"|queues/(?P<position>[^/?]*)/position)"
+    rb"(?:\?.*)?"
+)
+
+
+@dataclass(frozen=True)
+class Pexec:
+    """POST a payload to a function. Ids are as they came; ``None`` as version means any."""
+
+    function_id: bytes
+    version_id: bytes | None
+
+
+@dataclass(frozen=True)
+class PexecStatus:
+    """Ask for the result of an earlier call."""
+
+    request_id: bytes
+
+
+@dataclass(frozen=True)
+class QueuePosition:
+    """Ask where a call is."""
+
+    request_id: bytes
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Any method and path, verbatim, to a function."""
+
+    function_id: bytes
+    version_id: bytes | None
+
+
+@dataclass(frozen=True)
+class Relay:
+    """Not ours: control answers."""
+
+
+Target: TypeAlias = Pexec | PexecStatus | QueuePosition | Direct | Relay
+RELAY = Relay()
+
+
+def route(head: RequestHead) -> Target:
+    """The target of a request whose head was accepted."""
+    values = head.values
+    host = values.get(b"host", b"")
+    service = host.partition(b".")[0].lower()
+    if service not in CONTROL_HOSTS:
+        direct = _by_header(values) or _by_host(host)
+        if direct is not None:
+            return direct
+    elif service != b"api":
+        return RELAY
+    return _by_path(head.target)
+
+
+def is_uuid(text: bytes) -> bool:
+    """Whether ``text`` is a hyphenated UUID."""
+    return IS_UUID.fullmatch(text) is not None
+
+
+def _by_header(values: dict[bytes, bytes]) -> Direct | None:
+    function_id = values.get(b"function-id")
+    if function_id is None or not is_uuid(function_id):
+        return None
+    version_id = values.get(b"function-version-id")
+    if version_id is not None and not is_uuid(version_id):
+        version_id = None
+    return Direct(function_id, version_id)
+
+
+def _by_host(host: bytes) -> Direct | None:
+    """``<functionId>.…``, or ``<versionId>.<functionId>.…``: version first."""
+    match = UUID_HOST.fullmatch(host)
+    if match is None:
+        return None
+    first, second = match.groups()
+    return Direct(first, None) if second is None else Direct(second, first)
+
+
+def _by_path(target: bytes) -> Target:
+    match = PATH.fullmatch(target)
+    if match is None:
+        return RELAY
+    function_id, version_id, status, position = match.groups()
+    if function_id is not None:
+        return Pexec(function_id, version_id)
+    if status is not None:
+        return PexecStatus(status)
+    # `queues/functions/position` cannot be meant: `functions` is no request id, control answers for it
+    return RELAY if position == b"functions" else QueuePosition(position)

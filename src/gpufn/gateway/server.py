@@ -1,0 +1,142 @@
+"""The gateway: one listening port, what control feeds it, and the calls under way."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from pathlib import Path
+
+from gpufn.gateway.control import Control
+from gpufn.gateway.edge import Connection
+from gpufn.gateway.feed import follow
+from gpufn.gateway.load import Load
+from gpufn.gateway.plane import Plane
+from gpufn.gateway.results import Results
+from gpufn.gateway.service import Service
+from gpufn.gateway.snapshot import Snapshot
+from gpufn.gateway.upstream import Pool
+from gpufn.gateway.version import Version
+from gpufn.model.errors import Fatal
+from gpufn.runtime.supervisor import Supervisor
+from gpufn.settings import GatewaySettings
+from gpufn.wire.feed import Known, LoadReport, Route
+
+BACKLOG = 4096
+DRAIN_LOOK = 0.02
+"""Seconds between two looks at whether everything has ended, while draining."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; ``port`` 0 picks one. Raises Fatal, saying why and what to do, when there can be none."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise Fatal(f"cannot listen on {host!r}: {error}; choose another address with --host", exit_code=3) from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Fatal(f"port {port} in use on {host}; choose another with --port", exit_code=3) from error
+        raise Fatal(f"cannot listen on {host} port {port}: {error}", exit_code=3) from error
+    return listening
+
+
+class Gateway:
+    """Serves invocations and relays the rest. ``start``, then ``drain`` (optional), then ``close``."""
+
+    def __init__(
+        self, settings: GatewaySettings, *, control_socket: Path, feed_socket: Path, pepper: bytes, name: str
+    ) -> None:
+        self._settings = settings
+        self._name = name
+        self._tasks = Supervisor()
+        results = Results(each_max=settings.result_max_bytes, total_max=settings.results_total_bytes)
+        self._plane = Plane(settings=settings, load=Load(), results=results)
+        self._snapshot = Snapshot(self._version)
+        self._relay = Pool(settings, self._tasks, path=control_socket)
+        self._control = Control(feed_socket, timeout=settings.connect_timeout)
+        self._service = Service(self._plane, self._snapshot, control=self._relay, pepper=pepper)
+        self._server: asyncio.Server | None = None
+
+    def __repr__(self) -> str:
+        versions = list(self._snapshot.versions())
+        queued = sum(len(v.queue) for v in versions)
+        in_flight = sum(v.slots.busy for v in versions)
+        free = sum(v.slots.free for v in versions)
+        return f"<Gateway {self._name} queued={queued} in_flight={in_flight} free={free}>"
+
+    @property
+    def synced(self) -> bool:
+        """Whether the present connection to control has sent everything."""
+        return self._snapshot.synced
+
+    @property
+    def seq(self) -> int:
+        """The last feed sequence number applied."""
+        return self._snapshot.seq
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and follow control. Returns the port (``port`` 0 picks one). Raises Fatal when it is taken."""
+        listening = listen(host, port)
+        await self.serve(listening)
+        return int(listening.getsockname()[1])
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Serve on a socket that listens already, and follow control."""
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._service), sock=listening, backlog=BACKLOG
+        )
+        self._plane.deadlines.start()
+        self._tasks.start(follow(self._snapshot, self._control), name="gateway:feed")
+        self._tasks.start(self._plane.load.report(self._control, self._report), name="gateway:load")
+
+    async def drain(self, grace: float) -> None:
+        """Accept nothing new, let what was accepted end for ``grace`` seconds, answer the rest with 503."""
+        self._service.stopping = True
+        if self._server is not None:
+            self._server.close()
+        for edge in list(self._service.edges):
+            edge.close_if_idle()
+        try:
+            async with asyncio.timeout(grace):
+                while not self._is_quiet():  # noqa: ASYNC110 -- once per process, bounded by the timeout
+                    await asyncio.sleep(DRAIN_LOOK)
+        except TimeoutError:
+            pass
+        for call in list(self._plane.calls.values()):
+            call.shut_down()
+
+    async def close(self) -> None:
+        """End everything now."""
+        await self.drain(0)
+        await self._tasks.close()
+        for edge in list(self._service.edges):
+            edge.cut()
+        for version in self._snapshot.versions():
+            version.withdraw()
+        self._relay.close()
+        self._plane.deadlines.stop()
+        if self._server is not None:
+            await self._server.wait_closed()
+        await asyncio.sleep(0)  # transports end in the next turn of the loop
+
+    def _is_quiet(self) -> bool:
+        """No client waits for anything. Detached calls nobody asks for are not waited for."""
+        return all(edge.is_idle for edge in self._service.edges)
+
+    def _version(self, facts: Route | Known) -> Version:
+        return Version(facts, depth=self._settings.queue_depth, pools=self._pool)
+
+    def _pool(self, host: str, port: int) -> Pool:
+        return Pool(self._settings, self._tasks, host=host, port=port)
+
+    def _report(self) -> LoadReport:
+        loads = {version.id: version.load() for version in self._snapshot.versions()}
+        busy = {name: load for name, load in loads.items() if load.queued or load.in_flight}
+        return LoadReport(gateway=self._name, seq=self._snapshot.seq, versions=busy)

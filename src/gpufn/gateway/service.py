@@ -1,0 +1,195 @@
+"""From an accepted request head to the call it becomes: routing, admission, and the order of both.
+
+Which error wins is part of the contract (invocation-plane page, section 4.1): a missing credential, then the ids in the
+path, the key, its rights, the function, the poll header, the queue.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gpufn.gateway import admission
+from gpufn.gateway.edge import Call, Connection
+from gpufn.gateway.http1 import RequestHead
+from gpufn.gateway.invocation import Admitted, Invocation, Phase
+from gpufn.gateway.plane import Plane
+from gpufn.gateway.problems import Refused, Reply, document, method_not_allowed, problem, text
+from gpufn.gateway.relay import RelayCall
+from gpufn.gateway.route import Direct, Pexec, PexecStatus, QueuePosition, Relay, Target, is_uuid, route
+from gpufn.gateway.snapshot import Grant, Snapshot
+from gpufn.gateway.upstream import Pool
+from gpufn.runtime.clock import utc_now
+
+SECONDS = re.compile(rb"[0-9]{1,9}")
+SSE = b"text/event-stream"
+VARY = b"vary: origin, access-control-request-method, access-control-request-headers"
+
+
+class Service:
+    """Answers requests of one gateway."""
+
+    def __init__(self, plane: Plane, snapshot: Snapshot, *, control: Pool, pepper: bytes) -> None:
+        self.settings = plane.settings
+        self.deadlines = plane.deadlines
+        self.edges: set[Connection] = set()
+        self.stopping = False
+        self._plane = plane
+        self._snapshot = snapshot
+        self._control = control
+        self._pepper = pepper
+
+    def handle(self, edge: Connection, head: RequestHead, body: bytes, complete: bool) -> Call | Reply:
+        """The call that ``head`` asks for, started or queued; or the answer, if that is all there is to it."""
+        if self.stopping:
+            return problem(503, "the gateway is shutting down; call again", b"retry-after: 1")
+        target = route(head)
+        try:
+            if isinstance(target, Relay):
+                call = RelayCall(edge, head, peer=edge.peer, deadlines=self.deadlines)
+                call.enter(self._control, body, complete)
+                return call
+            if not isinstance(target, Direct) and _is_preflight(head):
+                return _preflight(head, target)
+            return self._serve(edge, head, target, body, complete)
+        except Refused as refused:
+            return _with_cors(refused.reply, head, target)
+
+    def _serve(self, edge: Connection, head: RequestHead, target: Target, body: bytes, complete: bool) -> Call | Reply:
+        token = admission.bearer(head)
+        match target:
+            case Pexec(function_id, version_id) | Direct(function_id, version_id):
+                direct = isinstance(target, Direct)
+                if not direct:
+                    _check_pexec(head, function_id, version_id)
+                admitted = self._admit(head, token, function_id, version_id, direct=direct)
+                invocation = Invocation(self._plane, edge, head, admitted)
+                invocation.enter(body, complete)
+                return invocation
+            case PexecStatus(request_id):
+                return self._status(edge, head, token, request_id)
+            case QueuePosition(request_id):
+                return self._position(head, token, request_id)
+        return problem(404)
+
+    def _grant(self, token: bytes) -> Grant:
+        if not self._snapshot.ready:
+            detail = "the gateway is starting and has not heard from control yet; retry"
+            raise Refused(problem(503, detail, b"retry-after: 1"))
+        return admission.grant(self._snapshot, token, pepper=self._pepper, wall=utc_now().timestamp())
+
+    def _admit(
+        self, head: RequestHead, token: bytes, function_id: bytes, version_id: bytes | None, *, direct: bool
+    ) -> Admitted:
+        grant = self._grant(token)
+        admission.require(grant, admission.INVOKE)
+        pinned = version_id.decode().lower() if version_id is not None else None
+        version = admission.choose(self._snapshot, grant.principal, function_id.decode().lower(), pinned)
+        settings = self.settings
+        default = settings.poll_default
+        if not direct and head.values.get(b"accept") == SSE:
+            default = settings.poll_default_sse
+        window = self._window(head, default)
+        cors = () if direct else _cors(head)
+        return Admitted(self._request_id(head), grant, version, direct, window, cors)
+
+    def _window(self, head: RequestHead, default: int) -> int:
+        """``NVCF-POLL-SECONDS`` (section 5.1)."""
+        value = head.values.get(b"nvcf-poll-seconds")
+        if value is None or not value.isascii():
+            return default
+        if SECONDS.fullmatch(value) is None or int(value) > self.settings.poll_max:
+            raise Refused(problem(400, "failed to parse poll duration"))
+        return max(int(value), 1)
+
+    def _request_id(self, head: RequestHead) -> bytes:
+        """A random one, or the client's own: an extension, so that it can ask for its place while it waits."""
+        wished = head.values.get(b"gpufn-invocation-id")
+        if wished is None:
+            return self._plane.ids.next()
+        if not is_uuid(wished):
+            raise Refused(problem(400, "header gpufn-invocation-id is not a UUID"))
+        wished = wished.lower()
+        if wished in self._plane.calls:
+            raise Refused(problem(409, "header gpufn-invocation-id names a request that exists; choose a fresh UUID"))
+        return wished
+
+    def _status(self, edge: Connection, head: RequestHead, token: bytes, request_id: bytes) -> Call | Reply:
+        """A status poll (section 7.4): the id is looked up before the caller's right to it is checked."""
+        _check_get(head, request_id)
+        grant = self._grant(token)
+        window = self._window(head, self.settings.poll_default)
+        call = self._plane.calls.get(request_id.lower())
+        if call is None or not call.detached:
+            if self._plane.results.was_abandoned(request_id.lower(), edge.now()):
+                raise Refused(problem(504, "worker did not acknowledge the status request."))
+            raise Refused(problem(404))
+        admission.require(grant, admission.INVOKE)
+        admission.allow(grant.principal, call.version)
+        return call.attach(edge, window, _cors(head)) or call
+
+    def _position(self, head: RequestHead, token: bytes, request_id: bytes) -> Reply:
+        """Where a call is (section 3.6), from the moment it is queued."""
+        _check_get(head, request_id)
+        grant = self._grant(token)
+        admission.require(grant, admission.QUEUE_DETAILS)
+        call = self._plane.calls.get(request_id.lower())
+        if call is None or call.grant.principal.nca_id != grant.principal.nca_id:
+            raise Refused(problem(404, "no such request: it is unknown, or its response was delivered"))
+        version = call.version
+        admission.allow(grant.principal, version)
+        phase, detail = call.describe()
+        position = version.queue.position(call) if call.phase is Phase.QUEUED else 0
+        found: dict[str, object] = {
+            "functionId": version.function_id,
+            "functionVersionId": version.id,
+            "positionInQueue": position,
+            "phase": phase,
+            "detail": detail,
+        }
+        return document(found)
+
+
+def _check_pexec(head: RequestHead, function_id: bytes, version_id: bytes | None) -> None:
+    if head.method != b"POST":
+        raise Refused(method_not_allowed(b"POST"))
+    if not is_uuid(function_id) or (version_id is not None and not is_uuid(version_id)):
+        raise Refused(text(400, "Invalid URL: a function id and a version id are UUIDs"))
+
+
+def _check_get(head: RequestHead, request_id: bytes) -> None:
+    if head.method not in (b"GET", b"HEAD"):
+        raise Refused(method_not_allowed(b"GET,HEAD"))
+    if not is_uuid(request_id):
+        raise Refused(text(400, "Invalid URL: a request id is a UUID"))
+
+
+def _is_preflight(head: RequestHead) -> bool:
+    return head.method == b"OPTIONS" and b"access-control-request-method" in head.values
+
+
+def _preflight(head: RequestHead, target: Target) -> Reply:
+    """Everything is allowed to every origin, without a key (section 4.6)."""
+    values = head.values
+    lines = [
+        *_cors(head),
+        b"access-control-allow-methods: " + values[b"access-control-request-method"],
+        b"access-control-max-age: 86400",
+        b"allow: " + (b"POST" if isinstance(target, Pexec) else b"GET,HEAD"),
+    ]
+    wanted = values.get(b"access-control-request-headers")
+    if wanted is not None:
+        lines.append(b"access-control-allow-headers: " + wanted)
+    return Reply(200, tuple(lines))
+
+
+def _cors(head: RequestHead) -> tuple[bytes, ...]:
+    """The mirrored origin, for a request that has one (section 4.6)."""
+    origin = head.values.get(b"origin")
+    if origin is None:
+        return ()
+    return b"access-control-allow-origin: " + origin, b"access-control-allow-credentials: true", VARY
+
+
+def _with_cors(reply: Reply, head: RequestHead, target: Target) -> Reply:
+    lines = () if isinstance(target, Direct) else _cors(head)
+    return Reply(reply.status, (*reply.lines, *lines), reply.body) if lines else reply

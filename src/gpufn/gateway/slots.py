@@ -1,0 +1,119 @@
+"""How many requests the instances of one version may serve at once, and who is serving.
+
+An instance that leaves the route gets nothing new; what it is serving keeps its slot until it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gpufn.gateway.upstream import Pool
+from gpufn.wire.feed import RouteInstance
+
+
+class Instance:
+    """One instance: its limit, how much of it is taken, and the way to it."""
+
+    __slots__ = ("busy", "facts", "limit", "pool")
+
+    def __init__(self, facts: RouteInstance, pool: Pool) -> None:
+        self.facts = facts
+        self.limit = facts.slots
+        self.busy = 0
+        self.pool = pool
+
+
+class Slot:
+    """The right to have one request served by ``instance``. ``release`` gives it back, once."""
+
+    __slots__ = ("_held", "_owner", "instance")
+
+    def __init__(self, owner: Slots, instance: Instance) -> None:
+        self.instance = instance
+        self._owner = owner
+        self._held = True
+
+    def release(self) -> None:
+        """Give it back. A second call does nothing."""
+        if self._held:
+            self._held = False
+            self._owner.returned(self.instance)
+
+
+class Slots:
+    """The slots of one version's instances. ``attach`` makes the connection pool for a new instance."""
+
+    def __init__(self, attach: Callable[[RouteInstance], Pool]) -> None:
+        self._attach = attach
+        self._instances: dict[str, Instance] = {}
+        self._leaving: dict[str, Instance] = {}
+        self.busy = 0
+        """Slots taken, those on leaving instances included."""
+
+    @property
+    def total(self) -> int:
+        """Slots of all instances that take new work."""
+        return sum(i.limit for i in self._instances.values())
+
+    @property
+    def free(self) -> int:
+        return sum(max(i.limit - i.busy, 0) for i in self._instances.values())
+
+    @property
+    def ready(self) -> int:
+        """How many instances take new work."""
+        return len(self._instances)
+
+    def take(self) -> Slot | None:
+        """A slot of the instance with the least to do, or None when all are taken."""
+        best: Instance | None = None
+        for instance in self._instances.values():
+            if instance.busy < instance.limit and (best is None or instance.busy < best.busy):
+                best = instance
+        if best is None:
+            return None
+        best.busy += 1
+        self.busy += 1
+        return Slot(self, best)
+
+    def returned(self, instance: Instance) -> None:
+        """For ``Slot.release`` only."""
+        instance.busy -= 1
+        self.busy -= 1
+        if instance.busy == 0 and self._leaving.get(instance.facts.id) is instance:
+            del self._leaving[instance.facts.id]
+
+    def update(self, wanted: Sequence[RouteInstance]) -> None:
+        """Make the instances those of ``wanted``."""
+        names = {facts.id for facts in wanted}
+        for gone in [i for i in self._instances.values() if i.facts.id not in names]:
+            self._leave(gone)
+        for facts in wanted:
+            self._arrive(facts)
+
+    def busy_by_instance(self) -> dict[str, int]:
+        """Requests being served, by instance; those without any are left out."""
+        every = [*self._leaving.values(), *self._instances.values()]
+        return {i.facts.id: i.busy for i in every if i.busy}
+
+    def _leave(self, instance: Instance) -> None:
+        del self._instances[instance.facts.id]
+        instance.pool.close()
+        if instance.busy:
+            self._leaving[instance.facts.id] = instance
+
+    def _arrive(self, facts: RouteInstance) -> None:
+        known = self._instances.get(facts.id)
+        if known is not None and (known.facts.host, known.facts.port) == (facts.host, facts.port):
+            known.facts = facts
+            known.limit = facts.slots
+            return
+        returning = self._leaving.pop(facts.id, None)
+        if known is not None:
+            self._leave(known)
+            returning = self._leaving.pop(facts.id, None)
+        fresh = Instance(facts, self._attach(facts))
+        if returning is not None:  # what it still serves counts against its limit: concurrency stays exact
+            returning.facts, returning.limit, returning.pool = facts, facts.slots, fresh.pool
+            fresh = returning
+        self._instances[facts.id] = fresh

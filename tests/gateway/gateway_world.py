@@ -1,0 +1,417 @@
+"""A gateway between a fake control, small instances and a client that reads responses with h11."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h11
+
+from gpufn.auth.keys import digest
+from gpufn.gateway.server import Gateway
+from gpufn.model.status import FunctionStatus
+from gpufn.settings import GatewaySettings
+from gpufn.wire.feed import (
+    Envelope,
+    KeyGone,
+    KeyGrant,
+    Known,
+    LoadReport,
+    Message,
+    Route,
+    RouteGone,
+    RouteInstance,
+    Synced,
+)
+
+PEPPER = b"p" * 32
+KEY = "nvapi-test-key"
+ACCOUNT = "nvcf-default"
+F = "11111111-1111-4111-8111-111111111111"
+V = "22222222-2222-4222-8222-222222222222"
+V2 = "33333333-3333-4333-8333-333333333333"
+ABSENT = "99999999-9999-4999-8999-999999999999"
+PEXEC = f"/v2/nvcf/pexec/functions/{F}"
+PINNED = f"{PEXEC}/versions/{V}"
+SCOPES = ("invoke_function", "queue_details")
+EVERYTHING = (("account-functions", "*"),)
+
+
+@dataclass
+class Seen:
+    """A request as a server saw it."""
+
+    method: str
+    target: str
+    lines: list[tuple[str, str]]
+    body: bytes = b""
+    cut: bool = False
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.lines if key.lower() == name.lower()]
+
+    def one(self, name: str) -> str | None:
+        values = self.all(name)
+        assert len(values) <= 1, f"{name} came {len(values)} times"
+        return values[0] if values else None
+
+
+async def read_head(reader: asyncio.StreamReader) -> Seen | None:
+    """The next request head, or None at the end of the connection."""
+    try:
+        raw = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    first, *rest = raw.decode("latin-1").split("\r\n")[:-2]
+    method, target, _ = first.split(" ")
+    pairs = [line.partition(":") for line in rest]
+    return Seen(method, target, [(name, value.strip()) for name, _, value in pairs])
+
+
+async def read_body(reader: asyncio.StreamReader, seen: Seen) -> bytes:
+    """The whole body of the request whose head is ``seen``."""
+    length = seen.one("content-length")
+    if length is not None:
+        return await reader.readexactly(int(length))
+    body = b""
+    if seen.one("transfer-encoding") == "chunked":
+        while size := int(await reader.readline(), 16):
+            body += await reader.readexactly(size)
+            await reader.readexactly(2)
+        await reader.readline()
+    return body
+
+
+def answer(status: int = 200, body: bytes = b"", *lines: str) -> bytes:
+    """A response with a length."""
+    extra = "".join(f"{line}\r\n" for line in lines)
+    return f"HTTP/1.1 {status} Whatever\r\n{extra}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+Handler = Callable[[Seen, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def echo(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with the request's body and content type."""
+    seen.body = await read_body(reader, seen)
+    writer.write(answer(200, seen.body, f"Content-Type: {seen.one('content-type') or 'none'}", "X-Instance: yes"))
+
+
+class Server:
+    """Serves with ``handler`` on loopback, or on a Unix socket. ``active`` and ``peak`` count requests being served."""
+
+    def __init__(self, handler: Handler = echo) -> None:
+        self.handler = handler
+        self.seen: list[Seen] = []
+        self.active = self.peak = self.connections = 0
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self, path: Path | None = None) -> None:
+        if path is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+        else:
+            self._server = await asyncio.start_unix_server(self._serve, str(path))
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._writers):
+            writer.close()
+        if self._server is not None:
+            await self._server.wait_closed()
+        self._server = None
+        await asyncio.sleep(0.01)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        try:
+            while (seen := await read_head(reader)) is not None:
+                self.seen.append(seen)
+                self.active += 1
+                self.peak = max(self.peak, self.active)
+                try:
+                    await self.handler(seen, reader, writer)
+                    await writer.drain()
+                finally:
+                    self.active -= 1
+                if writer.is_closing():
+                    break
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+
+class FakeControl:
+    """Sends the feed, takes load reports, answers what is relayed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = directory / "control.sock"
+        self.feed = directory / "feed.sock"
+        self.relayed = Server(self._answer)
+        self.retained: dict[str, Message] = {}
+        self.reports: list[LoadReport] = []
+        self.seq = 0
+        self._internal = Server(self._inside)
+        self._followers: set[asyncio.StreamWriter] = set()
+        self.body = b'{"from":"control"}'
+
+    async def start(self) -> None:
+        for path in (self.socket, self.feed):
+            path.unlink(missing_ok=True)
+        await self.relayed.start(self.socket)
+        await self._internal.start(self.feed)
+
+    async def stop(self) -> None:
+        await self.relayed.stop()
+        await self._internal.stop()
+
+    def publish(self, key: str, message: Message, *, keep: bool = True) -> None:
+        """Retain ``message`` under ``key`` and send it to those who follow."""
+        if keep:
+            self.retained[key] = message
+        else:
+            self.retained.pop(key, None)
+        for writer in self._followers:
+            self._send(writer, message)
+
+    def _send(self, writer: asyncio.StreamWriter, message: Message) -> None:
+        self.seq += 1
+        line = Envelope(seq=self.seq, message=message).model_dump_json(by_alias=True).encode() + b"\n"
+        writer.write(b"%x\r\n%b\r\n" % (len(line), line))
+
+    async def _answer(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.body = await read_body(reader, seen)
+        status = 404 if seen.target.startswith("/nope") else 200
+        writer.write(answer(status, self.body, "Content-Type: application/json"))
+
+    async def _inside(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if seen.target == "/load":
+            self.reports.append(LoadReport.model_validate_json(await read_body(reader, seen)))
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for message in list(self.retained.values()):
+            self._send(writer, message)
+        self._send(writer, Synced())
+        self._followers.add(writer)
+        try:
+            await reader.read()
+        finally:
+            self._followers.discard(writer)
+
+
+@dataclass
+class Answer:
+    """A response as the client saw it."""
+
+    status: int
+    lines: list[tuple[str, str]]
+    body: bytes = b""
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.lines if key.lower() == name.lower()]
+
+    def __getitem__(self, name: str) -> str:
+        (value,) = self.all(name)
+        return value
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self.all(name))
+
+
+class Client:
+    """One connection to the gateway; responses are judged by h11."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self._h11 = h11.Connection(h11.CLIENT)
+
+    async def send(self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
+        """Send a request with KEY, unless ``headers`` say otherwise (an empty value leaves a header out)."""
+        fields = {"Host": "127.0.0.1", "Authorization": f"Bearer {KEY}", "Content-Length": str(len(body))}
+        given = headers or {}
+        fields = {k: v for k, v in fields.items() if k.lower() not in {g.lower() for g in given}} | given
+        head = "".join(f"{k}: {v}\r\n" for k, v in fields.items() if v)
+        self.writer.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
+        await self.writer.drain()
+
+    async def head(self, method: str = "POST") -> Answer:
+        """The next response head."""
+        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+            self._h11.start_next_cycle()
+        if self._h11.our_state is h11.IDLE:
+            self._h11.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+            self._h11.send(h11.EndOfMessage())
+        while isinstance(event := await self._event(), h11.InformationalResponse):
+            pass
+        assert isinstance(event, h11.Response), event
+        return Answer(event.status_code, [(k.decode(), v.decode("latin-1")) for k, v in event.headers])
+
+    async def data(self) -> bytes | None:
+        """The next piece of the body, or None at its end."""
+        event = await self._event()
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        assert isinstance(event, h11.EndOfMessage), event
+        return None
+
+    async def answer(self, method: str = "POST") -> Answer:
+        """The next whole response."""
+        found = await self.head(method)
+        pieces = []
+        while (piece := await self.data()) is not None:
+            pieces.append(piece)
+        found.body = b"".join(pieces)
+        return found
+
+    async def call(self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
+        """Send a request and wait for the whole response."""
+        await self.send(method, target, headers, body)
+        return await self.answer(method)
+
+    async def closed(self) -> bool:
+        """Whether the gateway ends the connection, and sends nothing before."""
+        try:
+            return await self.reader.read(1) == b""
+        except ConnectionError:
+            return True
+
+    async def _event(self) -> Any:
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
+            self._h11.receive_data(await self.reader.read(65536))
+        return event
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+@dataclass
+class World:
+    """Everything, running."""
+
+    gateway: Gateway
+    control: FakeControl
+    port: int
+    clients: list[Client] = field(default_factory=list)
+    servers: list[Server] = field(default_factory=list)
+
+    async def client(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        return client
+
+    async def call(self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
+        """One request on a connection of its own."""
+        client = await self.client()
+        try:
+            return await client.call(method, target, headers, body)
+        finally:
+            client.close()
+
+    async def instance(self, handler: Handler = echo) -> Server:
+        """A running instance."""
+        server = Server(handler)
+        await server.start()
+        self.servers.append(server)
+        return server
+
+    async def deploy(self, *servers: Server, slots: int = 1, version: str = V, **facts: Any) -> None:
+        """Publish a route to ``servers``."""
+        self.control.publish(f"version:{version}", a_route(*servers, slots=slots, version=version, **facts))
+        await self.settled()
+
+    async def undeploy(self, version: str = V) -> None:
+        self.control.publish(f"version:{version}", a_known(version))
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until the gateway has applied what was published."""
+        async with asyncio.timeout(5):
+            while self.gateway.seq < self.control.seq or not self.gateway.synced:
+                await asyncio.sleep(0.002)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that happens soon."""
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is queued and no slot is taken."""
+        return " queued=0 in_flight=0 " in repr(self.gateway)
+
+
+def a_route(*servers: Server, slots: int = 1, version: str = V, **facts: Any) -> Route:
+    instances = tuple(
+        RouteInstance(
+            id=f"i-{server.port}", host="127.0.0.1", port=server.port, slots=slots, gpu="H100",
+            instance_type="ON-PREM.GPU.H100_1x", shared_dir="/var/inf",
+        )
+        for server in servers
+    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "version_id": version, "function_id": F, "function_name": "echo", "nca_id": ACCOUNT,
+        "status": FunctionStatus.ACTIVE, "inference_path": "/infer", "backend": "local", "region": "here",
+        "instances": instances,
+    }  # fmt: skip
+    return Route(**(fields | facts))
+
+
+def a_known(version: str = V, status: FunctionStatus = FunctionStatus.INACTIVE) -> Known:
+    return Known(version_id=version, function_id=F, function_name="echo", nca_id=ACCOUNT, status=status)
+
+
+def a_key(key: str = KEY, **facts: Any) -> KeyGrant:
+    fields: dict[str, Any] = {
+        "key_id": f"id-{key}", "digest": digest(PEPPER, key.encode()).hex(), "nca_id": ACCOUNT, "owner": "tester",
+        "scopes": SCOPES, "resources": EVERYTHING,
+    }  # fmt: skip
+    return KeyGrant(**(fields | facts))
+
+
+def gone(version: str = V) -> RouteGone:
+    return RouteGone(version_id=version)
+
+
+def revoked(key: str = KEY) -> KeyGone:
+    return KeyGone(key_id=f"id-{key}")
+
+
+@contextlib.asynccontextmanager
+async def a_world(**settings: Any) -> AsyncIterator[World]:
+    """A gateway with one key and no version, in sync with control. Ends with nothing left behind."""
+    with tempfile.TemporaryDirectory() as directory:
+        control = FakeControl(Path(directory))
+        await control.start()
+        control.publish("key", a_key())
+        gateway = Gateway(
+            GatewaySettings(**settings),
+            control_socket=control.socket,
+            feed_socket=control.feed,
+            pepper=PEPPER,
+            name="gw-test",
+        )
+        world = World(gateway, control, await gateway.start("127.0.0.1", 0))
+        try:
+            await world.settled()
+            yield world
+        finally:
+            for client in world.clients:
+                client.close()
+            await gateway.close()
+            for server in world.servers:
+                await server.stop()
+            await control.stop()
+            await asyncio.sleep(0.01)
