@@ -46,10 +46,20 @@ class LoadBoard:
 
     def is_drained(self, version_id: str, instance_id: str, *, published: int, now: float) -> bool:
         """Whether no gateway has, or could still give, work to an instance that left its route at ``published``."""
-        return all(
+        return self._is_told(now) and all(
             report.seq >= published and not _busy(report.versions.get(version_id), instance_id)
             for report in self._fresh(now)
         )
+
+    def is_finished(self, version_id: str, *, published: int, now: float) -> bool:
+        """Whether every gateway knows what was published at ``published`` and none has work of that version left."""
+        return self._is_told(now) and all(
+            report.seq >= published and not _has_work(report.versions.get(version_id)) for report in self._fresh(now)
+        )
+
+    def _is_told(self, now: float) -> bool:
+        """Whether silence means that there is no gateway. Just after a start it may mean that none has spoken yet."""
+        return bool(self._fresh(now)) or now - self._started >= STALE_AFTER
 
     def forget(self, version_id: str) -> None:
         """A version that does not exist any more."""
@@ -61,3 +71,7 @@ class LoadBoard:
 
 def _busy(load: VersionLoad | None, instance_id: str) -> bool:
     return load is not None and load.busy.get(instance_id, 0) > 0
+
+
+def _has_work(load: VersionLoad | None) -> bool:
+    return load is not None and (load.queued > 0 or load.in_flight > 0)

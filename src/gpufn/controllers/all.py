@@ -1,0 +1,46 @@
+"""All controllers together, with the hints that wake them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gpufn.controllers.autoscaler import Autoscaler
+from gpufn.controllers.context import Context
+from gpufn.controllers.deployments import Deployments
+from gpufn.controllers.instances import Instances
+from gpufn.controllers.reaper import Reaper
+from gpufn.controllers.routes import Routes
+
+
+class Controllers:
+    """Every loop of the control plane. The backend must be open, and the database migrated.
+
+    Hints: ``instance``, ``deployment``, ``version`` and ``key`` carry ids of those; ``load`` carries the id of a
+    version whose load has changed.
+    """
+
+    def __init__(self, context: Context) -> None:
+        # Gateways outlive us and report the last sequence number they applied: numbers must ascend over restarts.
+        context.feed.seq = max(context.feed.seq, int(context.now().timestamp() * 1000))
+        self.routes = Routes(context)
+        self.deployments = Deployments(context, self.routes)
+        self.instances = Instances(context, self.routes)
+        self.autoscaler = Autoscaler(context)
+        self.reaper = Reaper(context)
+        context.hints.on("deployment", self.deployments.controller.hint)
+        context.hints.on("instance", self.instances.controller.hint)
+        context.hints.on("version", self.routes.hint_version)
+        context.hints.on("key", self.routes.hint_key)
+        context.hints.on("load", self.autoscaler.controller.hint)
+
+    def __repr__(self) -> str:
+        return "\n".join(repr(one.controller) for one in self._all())
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for one in self._all():
+                group.create_task(one.controller.run(), name=one.controller.name)
+
+    def _all(self) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper]:
+        return (self.routes, self.deployments, self.instances, self.autoscaler, self.reaper)

@@ -1,0 +1,176 @@
+"""Instances: move each of them one step at a time from what is recorded to what is wanted.
+
+A pass is load, look, decide, do, save. What it does can be repeated, and what it saves is refused if somebody else
+wrote meanwhile, so a crash or a race at any point costs one more pass and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import assert_never
+
+from gpufn.compute.backend import BackendError, Observation, Phase
+from gpufn.controllers.context import Context
+from gpufn.controllers.launching import launch_request
+from gpufn.controllers.plan import Become, Fail, Launch, Limits, Sight, Step, Terminate, Wait, step
+from gpufn.controllers.routes import Routes
+from gpufn.model.errors import Stale
+from gpufn.model.function import FunctionVersion
+from gpufn.model.instance import Failure, Instance, InstanceStatus as S
+from gpufn.runtime.clock import loop_now
+from gpufn.runtime.controller import Controller
+from gpufn.runtime.log import get_logger
+from gpufn.settings import ControllerSettings
+from gpufn.store import functions, instances
+from gpufn.store.database import Transaction
+
+log = get_logger("instances")
+
+WORKERS = 64
+"""Passes at once: one may wait as long as a health check takes."""
+DETAIL_MAX = 500
+"""Characters kept of what an instance says it is doing."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One instance with its version; None when the version was deleted, and then the instance is not wanted."""
+
+    instance: Instance
+    version: FunctionVersion | None
+
+
+class Instances:
+    """Key: the id of a live instance."""
+
+    def __init__(self, context: Context, routes: Routes) -> None:
+        self._context, self._routes = context, routes
+        self._limits = limits(context.settings)
+        self._probed_at: dict[str, float] = {}
+        self.controller: Controller[str] = Controller(
+            "instances", self.reconcile, self.keys, workers=WORKERS, resync=context.settings.resync
+        )
+
+    async def keys(self) -> Sequence[str]:
+        """Every instance that has, or may have, something running."""
+        return await self._context.db.run(instances.live_ids)
+
+    async def reconcile(self, instance_id: str) -> float | None:
+        """One pass; returns the seconds until the next, None when the instance has ended."""
+        subject = await self._context.db.run(lambda tx: _load(tx, instance_id))
+        if subject is None or not subject.instance.is_live:
+            self._probed_at.pop(instance_id, None)
+            return None
+        try:
+            sight = await self._look(subject)
+            following = step(subject.instance, sight, self._context.now(), limits=self._limits)
+            return None if following is None else await self._do(subject, sight, following)
+        except Stale:  # somebody wrote it while we looked: look again
+            return 0.0
+        except BackendError as error:
+            await self._note(subject.instance, f"{self._context.backend.name}: {error}")
+            raise
+
+    async def _look(self, subject: Subject) -> Sight:
+        instance = subject.instance
+        seen = (await self._context.backend.observe([instance.id]))[instance.id]
+        if instance.status is S.DRAINING:
+            return Sight(seen, drained=self._is_drained(subject))
+        if seen.phase is not Phase.RUNNING or seen.address is None or subject.version is None:
+            return Sight(seen)
+        if instance.failure is not None or not instance.wanted or not self._is_due(instance):
+            return Sight(seen)
+        problem = await self._context.probe(subject.version.definition.health, seen.address)
+        self._probed_at[instance.id] = loop_now()
+        return Sight(seen, probed=True, problem=problem)
+
+    def _is_due(self, instance: Instance) -> bool:
+        """Whether to ask for its health: a ready one now and then, any other at every look."""
+        last = self._probed_at.get(instance.id)
+        if instance.status is not S.READY or last is None:
+            return True
+        return loop_now() - last >= self._context.settings.health_interval
+
+    def _is_drained(self, subject: Subject) -> bool:
+        instance = subject.instance
+        published = self._routes.left_at(instance.version_id, instance.id, deleted=subject.version is None)
+        return published is not None and self._context.load.is_drained(
+            instance.version_id, instance.id, published=published, now=loop_now()
+        )
+
+    async def _do(self, subject: Subject, sight: Sight, following: Step) -> float | None:
+        instance = subject.instance
+        match following:
+            case Launch():
+                return await self._launch(subject)
+            case Terminate(wait):
+                await self._context.backend.terminate(instance.id, grace=self._context.settings.stop_grace)
+                return wait
+            case Fail(failure):
+                return await self._fail(instance, failure)
+            case Become(status, detail):
+                return await self._become(instance, sight.observation, status, detail)
+            case Wait(seconds, detail):
+                await self._note(instance, detail, sight.observation)
+                return seconds
+            case _ as never:
+                assert_never(never)
+
+    async def _launch(self, subject: Subject) -> float | None:
+        instance = subject.instance
+        if subject.version is None:
+            return 0.0
+        request = launch_request(instance, subject.version, self._context.cluster)
+        if isinstance(request, Failure):
+            return await self._fail(instance, request)
+        await self._context.backend.launch(request)
+        if instance.status is S.PENDING:
+            await self._save(instance.to(S.STARTING, now=self._context.now()))
+        return 0.0
+
+    async def _fail(self, instance: Instance, failure: Failure) -> float | None:
+        """Record the reason while it is known. A ready instance leaves its route with the same write."""
+        now = self._context.now()
+        after = instance.to(S.UNHEALTHY, now=now) if instance.status is S.READY else replace(instance, updated_at=now)
+        log.warning("instance failed", instance=instance.id, version=instance.version_id, reason=failure.message)
+        await self._save(replace(after, failure=failure, detail=failure.message[:DETAIL_MAX]))
+        return 0.0
+
+    async def _become(self, instance: Instance, seen: Observation, status: S, detail: str) -> float | None:
+        after = instance.to(status, now=self._context.now(), failure=instance.failure)
+        await self._save(replace(after, detail=detail[:DETAIL_MAX], address=seen.address or after.address))
+        log.info(
+            "instance", instance=instance.id, version=instance.version_id, status=status.value, was=instance.status
+        )
+        return 0.0
+
+    async def _note(self, instance: Instance, detail: str, seen: Observation | None = None) -> None:
+        address = seen.address if seen is not None and seen.address is not None else instance.address
+        after = replace(instance, detail=detail[:DETAIL_MAX], address=address)
+        if after != instance:
+            await self._save(after, same_status=True)
+
+    async def _save(self, instance: Instance, *, same_status: bool = False) -> None:
+        await self._context.db.run(lambda tx: instances.save(tx, instance))
+        self._context.hints.hint("version", instance.version_id)
+        if not same_status:
+            self._context.hints.hint("deployment", instance.deployment_id)
+
+
+def limits(settings: ControllerSettings) -> Limits:
+    """The settings that bound an instance's life."""
+    return Limits(
+        ready=timedelta(seconds=settings.ready_timeout),
+        unhealthy=timedelta(seconds=settings.unhealthy_timeout),
+        drain=timedelta(seconds=settings.drain_timeout),
+    )
+
+
+def _load(tx: Transaction, instance_id: str) -> Subject | None:
+    instance = instances.get(tx, instance_id)
+    if instance is None:
+        return None
+    version = functions.find(tx, instance.version_id)
+    return Subject(instance if version is not None else replace(instance, wanted=False), version)

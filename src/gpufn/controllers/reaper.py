@@ -1,0 +1,77 @@
+"""The reaper: ends what runs without being recorded, and forgets what ended long ago."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from gpufn.compute.backend import BackendError
+from gpufn.controllers.context import Context
+from gpufn.model.ids import InstanceId
+from gpufn.runtime.controller import Controller
+from gpufn.runtime.log import get_logger
+from gpufn.store import deployments, instances
+from gpufn.store.database import Transaction
+
+log = get_logger("reaper")
+
+ORPHANS, ENDED = "orphans", "ended"
+BATCH = 100
+"""Instances handled in one pass."""
+MORE = 1.0
+"""Seconds until the next pass when one was not enough."""
+
+
+class Reaper:
+    """Two keys: ``orphans`` and ``ended``."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.controller = Controller("reaper", self.reconcile, self.keys, workers=1, resync=context.settings.resync)
+
+    async def keys(self) -> Sequence[str]:
+        """Both chores."""
+        return (ORPHANS, ENDED)
+
+    async def reconcile(self, chore: str) -> float | None:
+        """One bounded round of a chore."""
+        return await (self._orphans() if chore == ORPHANS else self._ended())
+
+    async def _orphans(self) -> float | None:
+        """Listed first, compared after: an instance is always recorded before it is launched."""
+        running = await self._context.backend.list()
+        live = set(await self._context.db.run(instances.live_ids))
+        orphans = [i for i in running if i not in live]
+        for instance_id in orphans[:BATCH]:
+            log.warning("ending an instance that nobody wants", instance=instance_id)
+            await self._context.backend.terminate(instance_id, grace=self._context.settings.stop_grace)
+        return MORE if len(orphans) > BATCH else None
+
+    async def _ended(self) -> float | None:
+        before = self._context.now() - timedelta(seconds=self._context.settings.keep_ended)
+        old = await self._context.db.run(lambda tx: forgettable(tx, before))
+        for instance_id in old[:BATCH]:
+            await self._forget(instance_id)
+        return MORE if len(old) > BATCH else None
+
+    async def _forget(self, instance_id: InstanceId) -> None:
+        """The row goes last: a crash leaves something to find. One that cannot be forgotten holds up no other."""
+        try:
+            await self._context.backend.forget(instance_id)
+        except BackendError as error:
+            log.warning("could not forget an instance; later again", instance=instance_id, error=str(error))
+            return
+        await self._context.db.run(lambda tx: instances.delete(tx, instance_id))
+
+
+def forgettable(tx: Transaction, before: datetime) -> list[InstanceId]:
+    """Instances that ended before ``before``; those of a deployment in ERROR are kept, they are its ``healthInfo``."""
+    found = []
+    for instance_id in instances.ended_before(tx, before):
+        instance = instances.get(tx, instance_id)
+        deployment = deployments.get(tx, instance.deployment_id) if instance is not None else None
+        if deployment is None or deployment.failed_at is None:
+            found.append(instance_id)
+            if len(found) > BATCH:
+                break
+    return found
