@@ -9,7 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,12 +121,24 @@ class TestContractWithBubblewrap(BackendContract):
         return _subject(wrapped)
 
 
-async def _environ(place: Place, instance_id: InstanceId) -> dict[str, str]:
+async def _first_line(place: Place, instance_id: InstanceId) -> str:
+    """Wait until it runs and has written a line."""
     await until(place.backend, instance_id, Phase.RUNNING, patience=PATIENCE)
     async with asyncio.timeout(PATIENCE):
-        while not (found := await lines(place.backend, instance_id)):
+        async for line in place.backend.logs(instance_id, follow=True, tail=None):
+            return line.text
+    raise AssertionError("it ended without writing a line")
+
+
+async def _until_true(check: Callable[[], Awaitable[bool]]) -> None:
+    """Look every 20 ms, for as long as PATIENCE."""
+    async with asyncio.timeout(PATIENCE):
+        while not await check():  # noqa: ASYNC110  (what happens in another process sends no event)
             await asyncio.sleep(0.02)
-    content: dict[str, str] = json.loads(found[0])
+
+
+async def _environ(place: Place, instance_id: InstanceId) -> dict[str, str]:
+    content: dict[str, str] = json.loads(await _first_line(place, instance_id))
     return content
 
 
@@ -136,9 +148,12 @@ async def test_echo_becomes_healthy_and_ends_politely(place: Place) -> None:
     await place.backend.launch(request)
     running = await until(place.backend, request.instance_id, Phase.RUNNING, patience=PATIENCE)
     assert running.address is not None
-    async with asyncio.timeout(PATIENCE):
-        while await probe(Health(uri="/health"), running.address) is not None:
-            await asyncio.sleep(0.02)
+    address = running.address
+
+    async def healthy() -> bool:
+        return await probe(Health(uri="/health"), address) is None
+
+    await _until_true(healthy)
     await place.backend.terminate(request.instance_id, grace=30)
     await until(place.backend, request.instance_id, Phase.ABSENT, patience=5)
 
@@ -167,15 +182,12 @@ async def test_arguments_replace_the_defaults_and_ports_are_filled_in(place: Pla
     image = place.image("args", "import sys, json, time; print(json.dumps(sys.argv[1:]), flush=True); time.sleep(60)")
     request = a_request(image, args="--name 'a b' --port={port} {health_port}", health_port=9000)
     await place.backend.launch(request)
-    await until(place.backend, request.instance_id, Phase.RUNNING, patience=PATIENCE)
+    line = await _first_line(place, request.instance_id)
     address = (await seen(place.backend, request.instance_id)).address
-    async with asyncio.timeout(PATIENCE):
-        while not (found := await lines(place.backend, request.instance_id)):
-            await asyncio.sleep(0.02)
 
     assert address is not None
     assert address.port != address.health_port
-    assert json.loads(found[0]) == ["--name", "a b", f"--port={address.port}", str(address.health_port)]
+    assert json.loads(line) == ["--name", "a b", f"--port={address.port}", str(address.health_port)]
 
 
 async def test_unbalanced_arguments_are_a_permanent_failure(place: Place) -> None:
@@ -250,11 +262,7 @@ async def test_stubborn_process_and_its_children_are_killed_after_the_grace(plac
     )
     request = a_request(image)
     await place.backend.launch(request)
-    await until(place.backend, request.instance_id, Phase.RUNNING, patience=PATIENCE)
-    async with asyncio.timeout(PATIENCE):
-        while not (found := await lines(place.backend, request.instance_id)):
-            await asyncio.sleep(0.02)
-    child = psutil.Process(int(found[0]))
+    child = psutil.Process(int(await _first_line(place, request.instance_id)))
     await place.backend.terminate(request.instance_id, grace=0.3)
     await until(place.backend, request.instance_id, Phase.ABSENT, patience=PATIENCE)
 
@@ -271,9 +279,12 @@ async def test_log_is_bounded(place: Place) -> None:
     await place.backend.launch(request)
     await until(place.backend, request.instance_id, Phase.RUNNING, patience=PATIENCE)
     path = place.data / "logs" / f"{request.instance_id}.log"
-    async with asyncio.timeout(PATIENCE):
-        while (await lines(place.backend, request.instance_id, tail=1)) != ["done"] or path.stat().st_size > 64 * 1024:
-            await asyncio.sleep(0.05)
+
+    async def written_and_cut() -> bool:
+        last = await lines(place.backend, request.instance_id, tail=1)
+        return last == ["done"] and path.stat().st_size <= 64 * 1024
+
+    await _until_true(written_and_cut)
     kept = await lines(place.backend, request.instance_id)
 
     assert len(kept) > 100
@@ -304,9 +315,7 @@ async def test_bubblewrap_gives_private_directories(wrapped: Place) -> None:
     request = a_request(image)
     await wrapped.backend.launch(request)
     running = await until(wrapped.backend, request.instance_id, Phase.RUNNING, patience=PATIENCE)
-    async with asyncio.timeout(PATIENCE):
-        while not await lines(wrapped.backend, request.instance_id):
-            await asyncio.sleep(0.02)
+    await _first_line(wrapped, request.instance_id)
     own = wrapped.data / "instances" / request.instance_id
 
     assert running.address is not None
@@ -354,7 +363,7 @@ async def test_killed_at_any_step_loses_and_leaks_nothing(place: Place, crash: s
     """A gpufn killed with SIGKILL around the start of a process leaves one instance that the next one runs and ends."""
     await place.backend.close(terminate=False)
     request = a_request("echo")
-    child = subprocess.Popen(
+    child = subprocess.Popen(  # noqa: ASYNC220  (a few milliseconds, in a test)
         [sys.executable, "-c", CHILD, str(place.data), request.instance_id, crash],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},  # noqa: TID251  (the child is a new gpufn)
@@ -400,14 +409,11 @@ async def test_stop_that_was_interrupted_is_finished(place: Place) -> None:
     """A gpufn that is gone while an instance stops leaves the wish behind, and the next one fulfils it."""
     image = place.image(
         "deaf",
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(99)",
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(99)\n",
     )
     request = a_request(image)
     await place.backend.launch(request)
-    await until(place.backend, request.instance_id, Phase.RUNNING, patience=PATIENCE)
-    async with asyncio.timeout(PATIENCE):
-        while not await lines(place.backend, request.instance_id):
-            await asyncio.sleep(0.02)
+    await _first_line(place, request.instance_id)
     await place.backend.terminate(request.instance_id, grace=1)
     backend = await place.reopen()
 

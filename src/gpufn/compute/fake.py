@@ -170,8 +170,9 @@ class FakeBackend:
         self._changed(instance_id)
 
     def exit(self, instance_id: InstanceId, code: int = 1) -> None:
-        """The instance ends by itself."""
-        self.fail(instance_id, Failure(FailureKind.EXIT, f"exited with code {code}"))
+        """The instance ends by itself; the failure repeats what it wrote last."""
+        last = "; last lines: " + " | ".join(lines) if (lines := self._logs[instance_id].lines[-8:]) else ""
+        self.fail(instance_id, Failure(FailureKind.EXIT, f"exited with code {code}{last}"))
 
     def fail(self, instance_id: InstanceId, failure: Failure) -> None:
         """The instance ends, and ``failure`` is why."""
