@@ -26,7 +26,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port the image listens on (default: the image's, or 8000)")
     parser.add_argument("--health", metavar="PATH", help="path that answers 200 when ready (default: the image's)")
     parser.add_argument("--env", action="append", default=[], metavar="KEY=VALUE", help="environment; repeat")
-    parser.add_argument("--args", help="arguments for the image, as one string")
+    parser.add_argument("--args", help="arguments for the image, one string: --args='-v x'")
     parser.add_argument("--description", help="one line about it")
     parser.add_argument("--tag", action="append", metavar="TAG", help="a tag; repeat")
     parser.add_argument("--file", metavar="FILE", help="JSON body as the API takes it (-: standard input); options win")

@@ -122,8 +122,8 @@ def _not_active(session: Session, version: Version, status: str) -> Failed:
 
 
 def _gpus(session: Session) -> list[dict[str, Any]]:
-    groups = session.client.get("/v2/nvcf/clusterGroups")["clusterGroups"]
-    return [gpu for group in groups for gpu in group["gpus"]]
+    gpus: list[dict[str, Any]] = session.client.get("/v2/gpufn/status")["gpus"]
+    return gpus
 
 
 def _image_gpu(session: Session, version: Version) -> str | None:

@@ -54,14 +54,12 @@ def create(session: Session) -> int:
 
 
 def list_all(session: Session) -> int:
-    """Every key with what it may do."""
+    """Every key that was not revoked, with what it may do."""
     answer = session.client.get(PATH)
     if session.args.json:
         session.console.json(answer)
         return 0
-    session.console.table(
-        ("ID", "PREFIX", "STATE", "EXPIRES", "DESCRIPTION", "SCOPES"), [_row(k) for k in answer["keys"]]
-    )
+    session.console.table(("ID", "PREFIX", "EXPIRES", "DESCRIPTION", "SCOPES"), [_row(k) for k in answer["keys"]])
     return 0
 
 
@@ -76,12 +74,10 @@ def revoke(session: Session) -> int:
 
 
 def _row(key: dict[str, Any]) -> tuple[str, ...]:
-    state = "revoked" if key.get("revokedAt") else "valid"
     scopes = " ".join(key.get("scopes") or ())
     return (
         str(key.get("id", "")),
         str(key.get("prefix", "")),
-        state,
         str(key.get("expiresAt") or "never"),
         str(key.get("description") or ""),
         scopes,

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from gpufn.cli import targets
+from gpufn.cli.exits import Exit, Failed
 from gpufn.cli.session import Session, api_options, output_options
 from gpufn.client.errors import ClientError, refusal
 from gpufn.client.http import Call
@@ -30,6 +31,8 @@ def run(session: Session) -> int:
     """Print lines as they come; more than one instance: with the beginning of its id."""
     args = session.args
     version = newest_deployed(targets.existing(session, args.function)) or {}
+    if args.tail is not None and args.tail < 0:
+        raise Failed(f"--tail {args.tail}: less than no line", fix="--tail 100", exit=Exit.USAGE)
     query = {"follow": "true"} if args.follow else {}
     if args.tail is not None:
         query["tail"] = str(args.tail)
