@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import shutil
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class _Launch:
     failure: Failure | None = None
 
 
-class _Fails(Exception):  # noqa: N818 -- control flow inside this module
+class _Fails(Exception):
     """The launch cannot succeed; carries the failure to report."""
 
     def __init__(self, failure: Failure) -> None:
@@ -55,7 +55,10 @@ class _Fails(Exception):  # noqa: N818 -- control flow inside this module
 
 
 class DockerBackend:
-    """Runs instances as containers. ``data``: where shared directories and kept logs go. ``docker_host``: DOCKER_HOST."""
+    """Runs instances as containers.
+
+    ``data`` is where shared directories and kept logs go, ``docker_host`` the value of DOCKER_HOST.
+    """
 
     name = "docker"
 
@@ -102,7 +105,7 @@ class DockerBackend:
         if self._connected is None:
             return
         try:
-            for launch in self._launches.values():
+            for launch in list(self._launches.values()):
                 await _cancel(launch.task)
             if terminate:
                 for instance_id in await self.list():
@@ -279,7 +282,7 @@ class DockerBackend:
         self._devices.release(instance_id)
         await asyncio.to_thread(_delete, self._kept(instance_id), self._shared(instance_id).parent)
 
-    async def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[LogLine]:
+    async def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncGenerator[LogLine, None]:
         """From the engine while there is a container, afterwards what was kept of it."""
         launch = self._launches.get(instance_id)
         if follow and launch is not None and launch.task is not None:
@@ -293,7 +296,7 @@ class DockerBackend:
         for line in deque(kept, maxlen=tail):
             yield line
 
-    async def _lines(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[LogLine]:
+    async def _lines(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncGenerator[LogLine, None]:
         lines = output.Lines()
         async with aclosing(self._engine.output(spec.container_name(instance_id), follow=follow, tail=tail)) as chunks:
             async for chunk in chunks:
@@ -328,7 +331,7 @@ def _make_shared(path: Path) -> None:
     """Private to us on this machine; inside the container any user may write (invocation-plane page, section 10.2)."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.mkdir(exist_ok=True)
-    path.chmod(0o777)  # noqa: S103 -- the parent is 0700, so only the container's users gain by it
+    path.chmod(0o777)  # the parent is 0700, so only the container's users gain by it
 
 
 def _delete(kept: Path, directory: Path) -> None:

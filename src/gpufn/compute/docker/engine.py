@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -106,7 +106,7 @@ class Engine:
             raise
         return True
 
-    async def pull(self, reference: Reference, auth: Mapping[str, str] | None) -> AsyncIterator[Mapping[str, Any]]:
+    async def pull(self, reference: Reference, auth: Mapping[str, str] | None) -> AsyncGenerator[Mapping[str, Any], None]:
         """Fetch an image; what the engine tells meanwhile. Ends silently when the engine goes away: look again."""
         with translated(f"pulling {reference}"):
             async with asyncio.timeout(PULL_STALL) as limit:
@@ -158,7 +158,7 @@ class Engine:
                 found = (await self._docker.containers.container(name).show())["State"]
         return found
 
-    async def output(self, name: str, *, follow: bool, tail: int | None) -> AsyncIterator[bytes]:
+    async def output(self, name: str, *, follow: bool, tail: int | None) -> AsyncGenerator[bytes, None]:
         """Its output in the engine's frames, each with its time; nothing when it does not exist.
 
         Read below the library, which drops bytes that are not UTF-8 and loses the limits of frames.

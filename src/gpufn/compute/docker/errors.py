@@ -17,8 +17,8 @@ _WORDS_MAX = 500
 _TAIL_MAX = 1000
 
 _UNREACHABLE = re.compile(
-    r"connection refused|no such host|i/o timeout|deadline exceeded|timeout|tls:|x509|no route|unreachable|reset by peer"
-    r"|server gave HTTP response|toomanyrequests|too many requests|\bEOF\b|unexpected status.* 5\d\d",
+    r"connection refused|no such host|i/o timeout|deadline exceeded|timeout|tls:|x509|no route|unreachable"
+    r"|reset by peer|server gave HTTP response|toomanyrequests|too many requests|\bEOF\b|unexpected status.* 5\d\d",
     re.I,
 )
 _REFUSED = re.compile(
