@@ -206,6 +206,7 @@ def load(
     if config is not None and not config.is_file():
         raise Fatal(f"--config {config}: no such file", exit_code=2)
     for source, values in (
+        ("DOCKER_HOST", {"docker.socket": environ["DOCKER_HOST"]} if environ.get("DOCKER_HOST") else {}),
         (str(path), _from_file(path)),
         ("environment", from_environment),
         ("command line", given),
@@ -235,11 +236,14 @@ class ClientSettings:
 def load_client(environ: Mapping[str, str] | None = None) -> ClientSettings:
     """What a client needs of the environment; empty variables count as absent."""
     environ = os.environ if environ is None else environ
-    data = Path(environ[f"{PREFIX}DATA"]) if environ.get(f"{PREFIX}DATA") else Settings().data
+    try:
+        data = Path(environ.get(f"{PREFIX}DATA") or Settings().data).expanduser()
+    except RuntimeError as error:  # ~someone whom this machine does not know
+        raise Fatal(f"environment: {PREFIX}DATA: {error}; give an absolute path", exit_code=2) from error
     return ClientSettings(
         url=environ.get(f"{PREFIX}URL") or None,
         api_key=environ.get(f"{PREFIX}API_KEY") or None,
-        data=data.expanduser().absolute(),
+        data=data.absolute(),
         color=not environ.get("NO_COLOR"),
         debug=environ.get(f"{PREFIX}LOG__LEVEL", "").lower() == "debug",
     )

@@ -76,6 +76,8 @@ class FakeApi:
     answers: list[Reply] = field(default_factory=list)
     """What invocations are answered, in turn; the last one for ever."""
     position: dict[str, Any] = field(default_factory=dict)
+    unlisted: bool = False
+    """The key may not list functions."""
     refuse: Reply | None = None
     """Answer everything so."""
     seen: list[Seen] = field(default_factory=list)
@@ -89,6 +91,8 @@ class FakeApi:
             return Reply(401, b"", {"www-authenticate": "Bearer"})
         if "/pexec/" in request.path or "function-id" in request.headers:
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if self.unlisted:
+            return a_problem(403, "Access Denied")
         for pattern, handler in ROUTES:
             if re.fullmatch(pattern, f"{request.method} {request.path.partition('?')[0]}"):
                 return handler(self, request)

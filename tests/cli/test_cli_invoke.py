@@ -156,3 +156,14 @@ def test_what_cannot_be_called_is_said_with_the_remedy(tmp_path: Path) -> None:
     assert "fix: gpufn deploy idle" in idle.err
     assert FID in twin.err
     assert VID in twin.err
+
+
+def test_a_key_that_may_only_invoke_needs_ids() -> None:
+    """Where the key cannot list functions, an id still works and a name is refused as forbidden."""
+    with serving(FakeApi(answers=[a_json(1)], unlisted=True)) as api:
+        by_id = against(api, "invoke", FID)
+        pinned = against(api, "invoke", f"{FID}:{VID}")
+        by_name = against(api, "invoke", "echo")
+
+    assert (by_id.code, pinned.code, by_name.code) == (0, 0, 6)
+    assert api.sent("POST", "/pexec/").path.endswith(f"{FID}/versions/{VID}")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from fake_api import KEY, FakeApi, Reply, a_version, serving
+from hypothesis import assume, given, settings, strategies as st
 from running import run
 
 from gpufn.cli import serve, status
@@ -203,3 +204,27 @@ def test_up_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path
     ran = run("up", "--data", str(tmp_path))
 
     assert (code, "error: port 8080 is in use; choose another with --port\n") == (ran.code, ran.err)
+
+
+WORDS = sorted({"keys", "logs", "status", "invoke", "deploy", "undeploy", "function", "settings", "env", "x", "{", ""})
+
+
+@given(st.lists(st.one_of(st.sampled_from([*WORDS, *_options(parser())]), st.text(max_size=8)), max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_junk_never_ends_in_an_unexpected_error(words: list[str]) -> None:
+    """Whatever words follow `gpufn` (but those that would start or copy something), the end is an expected one."""
+    assume(not {"up", "image", "-"} & set(words))
+    ran = run(*words, environ={"GPUFN_DATA": "/nonexistent/gpufn"})
+
+    assert ran.code in set(Exit)
+    assert "unexpected" not in ran.err
+
+
+def test_an_unknown_home_is_a_usage_error() -> None:
+    """`~someone` whom the machine does not know is named, in a flag and in the environment."""
+    flag = run("status", "--data", "~nobody-here/x")
+    variable = run("status", environ={"GPUFN_DATA": "~nobody-here/x"})
+
+    assert (flag.code, variable.code) == (2, 2)
+    assert "absolute path" in flag.err
+    assert "GPUFN_DATA" in variable.err

@@ -20,10 +20,10 @@ from gpufn.cli.exits import Exit, Failed
 from gpufn.cli.functions import find_image
 from gpufn.cli.session import Session, api_options, output_options
 from gpufn.cli.waiting import Waiting
-from gpufn.client.errors import TooSlow
+from gpufn.client.errors import Refused, TooSlow
 from gpufn.client.http import Answer, Call
 from gpufn.client.reference import Reference, Version, is_deployed, newest_deployed
-from gpufn.model.ids import new_id
+from gpufn.model.ids import is_uuid, new_id
 from gpufn.runtime.clock import monotonic
 
 PEXEC = "/v2/nvcf/pexec/functions"
@@ -84,7 +84,10 @@ def run(session: Session) -> int:
 def _target(session: Session, deadline: float) -> tuple[Version, bool]:
     """The version to call, and whether it was deployed just now."""
     text = session.args.function
-    found = targets.versions(session, text)
+    try:
+        found = targets.versions(session, text)
+    except Refused as error:
+        return _unlisted(Reference.parse(text), error), False
     if not found:
         return _from_catalog(session, deadline), True
     version = newest_deployed(found) or found[0]
@@ -94,6 +97,14 @@ def _target(session: Session, deadline: float) -> tuple[Version, bool]:
         deploy.wait_active(session, version, deadline=deadline)
         return version, True
     return version, False
+
+
+def _unlisted(reference: Reference, error: Refused) -> Version:
+    """A key may be allowed to call functions but not to list them: then ids say enough, and names do not."""
+    known = is_uuid(reference.function) and (not reference.version or is_uuid(reference.version))
+    if error.status != 403 or not known:
+        raise error
+    return {"id": reference.function.lower(), "versionId": reference.version.lower(), "name": reference.function}
 
 
 def _from_catalog(session: Session, deadline: float) -> Version:

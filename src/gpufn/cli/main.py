@@ -21,7 +21,7 @@ from gpufn.cli.exits import Exit, Failed, exit_of
 from gpufn.cli.session import Session
 from gpufn.client.errors import ClientError, NotRunning, Refused, TooSlow
 from gpufn.model.errors import Code, Fatal, PlatformError
-from gpufn.settings import load_client
+from gpufn.settings import ClientSettings, load_client
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ def main(
 ) -> int:
     """Run one command; the return value is the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    settings = load_client(environ)
-    console = Console(out, err, color=settings.color)
-    debug = settings.debug or "--debug" in argv
+    console, debug = Console(out, err), "--debug" in argv
     try:
-        return _run(argv, console, environ)
+        settings = load_client(environ)
+        console, debug = Console(out, err, color=settings.color), debug or settings.debug
+        return _run(argv, console, settings)
     except BrokenPipeError:
         return _broken_pipe(out)
     except KeyboardInterrupt:
@@ -95,7 +95,7 @@ def main(
         return _report(console, error, debug=debug)
 
 
-def _run(argv: Sequence[str], console: Console, environ: Mapping[str, str] | None) -> int:
+def _run(argv: Sequence[str], console: Console, settings: ClientSettings) -> int:
     name = next((word for word in argv if not word.startswith("-")), "")
     known = [command.name for command in COMMANDS]
     if name and name not in known:
@@ -106,7 +106,7 @@ def _run(argv: Sequence[str], console: Console, environ: Mapping[str, str] | Non
         args = parser(only=name).parse_args(argv)
     except SystemExit as end:  # --help and --version
         return int(end.code or 0)
-    session = Session(args, console, load_client(environ))
+    session = Session(args, console, settings)
     try:
         return int(args.run(session))
     finally:

@@ -45,7 +45,7 @@ class Session:
     def data(self) -> Path:
         """The data directory: --data, GPUFN_DATA or the default."""
         chosen: Path = self.args.data or self.settings.data
-        return chosen.expanduser().absolute()
+        return chosen.absolute()
 
     def close(self) -> None:
         """Close the client, if there is one."""
@@ -61,7 +61,9 @@ def output_options(parser: argparse.ArgumentParser) -> None:
 
 def data_option(parser: argparse.ArgumentParser) -> None:
     """For commands that work on the data directory."""
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data directory (default: GPUFN_DATA, or the user's)")
+    parser.add_argument(
+        "--data", type=_directory, metavar="DIR", help="data directory (default: GPUFN_DATA, or the user's)"
+    )
 
 
 def api_options(parser: argparse.ArgumentParser) -> None:
@@ -69,3 +71,10 @@ def api_options(parser: argparse.ArgumentParser) -> None:
     data_option(parser)
     parser.add_argument("--url", help="where the installation is (default: GPUFN_URL, or what runs on --data)")
     parser.add_argument("--key", help="API key (default: GPUFN_API_KEY, or the admin key in --data)")
+
+
+def _directory(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~someone whom this machine does not know
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}; give an absolute path") from error

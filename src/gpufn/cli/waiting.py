@@ -15,7 +15,7 @@ from gpufn.runtime.clock import monotonic
 PATIENCE = 0.5
 """Seconds before the first word: what is quick needs no commentary."""
 INTERVAL = 0.5
-JOIN_SECONDS = 2.0
+JOIN_SECONDS = 0.5
 
 
 class Waiting:

@@ -41,7 +41,7 @@ class Endpoint:
 
 def discover(wanted: Wanted, settings: ClientSettings) -> Endpoint:
     """Find the installation. Raises NotRunning when nothing says where it is."""
-    data = (wanted.data or settings.data).expanduser().absolute()
+    data = (wanted.data or settings.data).absolute()
     url = wanted.url or (settings.url if wanted.data is None else None)
     local = running_url(data)
     key = wanted.key or (settings.api_key if wanted.data is None or wanted.url else None)

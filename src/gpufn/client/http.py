@@ -148,5 +148,10 @@ def _translated(url: str) -> Iterator[None]:
         raise NotRunning(
             f"the connection to {url} broke: {str(error) or type(error).__name__}", fix="look at `gpufn status`"
         ) from error
-    except (httpx.InvalidURL, httpx.CookieConflict, UnicodeEncodeError, ValueError) as error:
+    except (
+        httpx.InvalidURL,
+        httpx.CookieConflict,
+        RuntimeError,
+        ValueError,
+    ) as error:  # RuntimeError: closed meanwhile
         raise ClientError(f"cannot send this request: {error}", fix="check the URL, path and headers") from error
