@@ -1,4 +1,4 @@
-"""Images made from nothing, and a private registry, for the tests of the Docker backend. Nothing comes from a network."""
+"""Images made from nothing, and a private registry, for the Docker backend's tests. Nothing comes from a network."""
 
 from __future__ import annotations
 
@@ -94,7 +94,10 @@ def private_registry(directory: Path) -> Iterator[str]:
     )
     program = shutil.which("docker-registry")
     assert program is not None
-    with (directory / "log").open("wb") as log, subprocess.Popen([program, "serve", config], stdout=log, stderr=log) as it:
+    with (
+        (directory / "log").open("wb") as log,
+        subprocess.Popen([program, "serve", config], stdout=log, stderr=log) as it,
+    ):
         try:
             _wait(port)
             yield f"127.0.0.1:{port}"

@@ -197,7 +197,7 @@ async def test_terminate_keeps_the_logs_until_forget(installation: str, tmp_path
         assert len(kept) == 31
         await backend.forget(request.instance_id)
         assert await _lines(backend, request.instance_id, follow=False, tail=None) == []
-        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        assert _files(tmp_path) == []
 
 
 async def test_what_ignores_the_polite_end_is_killed(installation: str, tmp_path: Path) -> None:
@@ -287,7 +287,8 @@ async def test_a_created_container_is_started_by_the_next_process(
     labels = {"gpufn.installation": installation, "gpufn.instance": request.instance_id}
     ports = {"gpufn.inference-port": "8000", "gpufn.health-port": "8000"}
     binding: dict[str, object] = {"PortBindings": {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}}
-    body: dict[str, object] = {"Image": LOCAL, "Labels": labels | ports, "HostConfig": binding}
+    exposed: dict[str, object] = {"Labels": labels | ports, "ExposedPorts": {"8000/tcp": {}}}
+    body: dict[str, object] = {"Image": LOCAL, "HostConfig": binding} | exposed
     world.engine.create(f"gpufn-{request.instance_id}", body)
     async with a_backend(installation, tmp_path) as backend:
         await until(backend, request.instance_id, Phase.RUNNING)
@@ -306,6 +307,10 @@ async def test_no_engine_is_a_clear_error(tmp_path: Path) -> None:
 
 async def _lines(backend: DockerBackend, instance_id: InstanceId, *, follow: bool, tail: int | None) -> list[str]:
     return [line.text async for line in backend.logs(instance_id, follow=follow, tail=tail)]
+
+
+def _files(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file()]
 
 
 async def _refusal(backend: DockerBackend, image: str) -> str:

@@ -106,7 +106,9 @@ class Engine:
             raise
         return True
 
-    async def pull(self, reference: Reference, auth: Mapping[str, str] | None) -> AsyncGenerator[Mapping[str, Any], None]:
+    async def pull(
+        self, reference: Reference, auth: Mapping[str, str] | None
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
         """Fetch an image; what the engine tells meanwhile. Ends silently when the engine goes away: look again."""
         with translated(f"pulling {reference}"):
             async with asyncio.timeout(PULL_STALL) as limit:

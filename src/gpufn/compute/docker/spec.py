@@ -61,7 +61,7 @@ def arguments(args: str | None) -> list[str] | None:
 def container(
     request: LaunchRequest, *, image: str, installation: str, limits: Limits, shared: Path, devices: Sequence[int]
 ) -> dict[str, Any]:
-    """The body of "create a container" (Engine API 1.41): the image's entrypoint, and our arguments if there are any."""
+    """The body of "create a container" (Engine API 1.41): the image's entrypoint, and our arguments if any."""
     ports = {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in _ports(request)}
     body: dict[str, Any] = {
         "Image": image,
