@@ -1,0 +1,127 @@
+"""The control plane's route table: every path, who may call it, and the function that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+
+from gpufn.api import clusters, deployments, functions, health, keys, logs, ngc, openapi, problems, queues
+from gpufn.api.body import StrictRoute
+from gpufn.api.context import Context
+from gpufn.api.front import Authentication, Boundary, Cors
+from gpufn.api.security import guarded
+from gpufn.wire.problem import ProblemDetail
+
+FUNCTIONS = "/v2/nvcf/functions"
+VERSION = "/functions/{functionId}/versions/{functionVersionId}"
+DEPLOYMENT = "/v2/nvcf/deployments" + VERSION
+OWN = "/v2/gpufn"
+
+LIST = ("list_functions", "list_functions_details")
+DETAILS = ("list_functions_details",)
+REGISTER = ("register_function",)
+UPDATE = ("update_function",)
+DELETE = ("delete_function",)
+DEPLOY = ("deploy_function",)
+QUEUE = ("queue_details",)
+GROUPS = ("list_cluster_groups",)
+KEYS = ("account_setup",)
+ANY_KEY: tuple[str, ...] = ()
+OPEN = None
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row. ``scopes``: the caller needs one of them; empty, any key will do; None, not even a key."""
+
+    method: str
+    path: str
+    handler: Callable[..., Awaitable[Any]]
+    scopes: tuple[str, ...] | None
+
+
+ROUTES = (
+    Route("POST", FUNCTIONS, functions.create_function, REGISTER),
+    Route("GET", FUNCTIONS, functions.list_functions, LIST),
+    Route("GET", FUNCTIONS + "/ids", functions.list_function_ids, LIST),
+    Route("POST", FUNCTIONS + "/{functionId}/versions", functions.create_version, REGISTER),
+    Route("GET", FUNCTIONS + "/{functionId}/versions", functions.list_versions, LIST),
+    Route("GET", "/v2/nvcf" + VERSION, functions.get_version, LIST),
+    Route("PUT", "/v2/nvcf" + VERSION, functions.update_version, UPDATE),
+    Route("PUT", "/v2/nvcf/metadata" + VERSION, functions.update_version, UPDATE),
+    Route("DELETE", "/v2/nvcf" + VERSION, functions.delete_version, DELETE),
+    Route("POST", DEPLOYMENT, deployments.create_deployment, DEPLOY),
+    Route("GET", DEPLOYMENT, deployments.get_deployment, DEPLOY),
+    Route("PUT", DEPLOYMENT, deployments.replace_deployment, DEPLOY),
+    Route("DELETE", DEPLOYMENT, deployments.delete_deployment, DEPLOY),
+    Route("GET", "/v2/nvcf/deployments", deployments.list_deployments, DEPLOY),
+    Route("GET", "/v2/nvcf/deployments/{deploymentId}", deployments.get_deployment_by_id, DEPLOY),
+    Route(
+        "PATCH",
+        "/v2/nvcf/deployments/{deploymentId}/gpu-specifications/{gpuSpecId}",
+        deployments.patch_specification,
+        DEPLOY,
+    ),
+    Route("GET", "/v2/nvcf/queues/functions/{functionId}", queues.function_queues, QUEUE),
+    Route("GET", "/v2/nvcf/queues" + VERSION, queues.version_queue, QUEUE),
+    Route("GET", "/v2/nvcf/supportedGpus", clusters.supported_gpus, REGISTER),
+    Route("GET", "/v2/nvcf/clusterGroups", clusters.cluster_groups, GROUPS),
+    Route("POST", OWN + "/keys", keys.create_key, KEYS),
+    Route("GET", OWN + "/keys", keys.list_keys, KEYS),
+    Route("DELETE", OWN + "/keys/{keyId}", keys.revoke_key, KEYS),
+    Route("GET", OWN + VERSION + "/instances", logs.list_instances, DETAILS),
+    Route("GET", OWN + VERSION + "/logs", logs.stream_logs, DETAILS),
+    Route("GET", OWN + "/status", health.status, LIST),
+    Route("GET", "/v2/orgs", ngc.list_orgs, ANY_KEY),
+    Route("GET", "/v2/orgs/{org}", ngc.get_org, ANY_KEY),
+    Route("GET", "/v2/org/{org}/teams", ngc.list_teams, ANY_KEY),
+    Route("GET", "/v2/org/{org}/repos/{rest:path}", ngc.repository, ANY_KEY),
+    Route("GET", "/v2/org/{org}/team/{team}/repos/{rest:path}", ngc.repository, ANY_KEY),
+    Route("POST", "/v3/keys/get-caller-info", ngc.caller_info, OPEN),
+    Route("GET", "/health", health.health, OPEN),
+    Route("GET", "/openapi.json", openapi.openapi, OPEN),
+    Route("GET", "/v3/openapi", openapi.openapi, OPEN),
+    Route("GET", "/docs", openapi.docs, OPEN),
+)
+
+
+def build(context: Context) -> FastAPI:
+    """The application. It holds no state of its own: everything is in ``context``."""
+    app = FastAPI(
+        title="gpufn",
+        version=context.version,
+        description="The NVIDIA Cloud Functions (NVCF) API, served from your own machines.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    app.router.route_class = StrictRoute
+    for route in ROUTES:
+        _add(app, route)
+    problems.install(app)
+    app.add_middleware(Authentication, context=context)
+    app.add_middleware(Boundary)
+    app.add_middleware(Cors)
+    return app
+
+
+def _add(app: FastAPI, route: Route) -> None:
+    handler = route.handler
+    name = handler.__name__ + ("_metadata" if "/metadata/" in route.path else "")
+    name += "_v3" if route.path == "/v3/openapi" else "_of_team" if "/team/" in route.path else ""
+    app.add_api_route(
+        route.path,
+        handler if route.scopes is None else guarded(handler, route.scopes),
+        methods=[route.method],
+        name=name,
+        operation_id=name,
+        tags=[handler.__module__.rpartition(".")[2]],
+        response_model_exclude_none=True,
+        openapi_extra=openapi.security(route.scopes),
+        responses={"default": {"model": ProblemDetail, "description": "A problem (RFC 7807)"}},
+    )

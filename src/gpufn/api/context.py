@@ -1,0 +1,72 @@
+"""What the routes work with. The composition root fills it; the planes never meet each other here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Protocol, cast
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from gpufn import __version__
+from gpufn.model.cluster import Cluster
+from gpufn.model.ids import InstanceId
+from gpufn.runtime.clock import utc_now
+from gpufn.runtime.hub import Hints
+from gpufn.scaling.load import LoadBoard
+from gpufn.store.database import Database
+
+
+class Line(Protocol):
+    """One line that an instance wrote."""
+
+    @property
+    def text(self) -> str: ...
+
+
+class LogSource(Protocol):
+    """Where the output of instances is read. Raises Unavailable when it cannot be read now."""
+
+    def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[Line]:
+        """The last ``tail`` lines (None: all that is kept), then, with ``follow``, what comes until it ends."""
+        ...
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """One compute backend, and whether it works; ``detail`` says why not."""
+
+    name: str
+    working: bool
+    detail: str = ""
+
+
+async def _no_backends() -> Sequence[BackendStatus]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything the API needs."""
+
+    db: Database
+    hints: Hints
+    load: LoadBoard
+    cluster: Cluster
+    pepper: bytes
+    """Under which keys are hashed."""
+    logs: LogSource
+    started_at: datetime
+    backends: Callable[[], Awaitable[Sequence[BackendStatus]]] = _no_backends
+    now: Callable[[], datetime] = utc_now
+    version: str = __version__
+
+
+async def _of(connection: HTTPConnection) -> Context:
+    return cast("Context", connection.app.state.context)
+
+
+Ctx = Annotated[Context, Depends(_of)]
+"""The context, as a parameter of a route."""

@@ -1,0 +1,189 @@
+"""Deployments (control-plane page, section 8). Writes what is wanted; the controllers make it so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import Query
+
+from gpufn.api import placement
+from gpufn.api.context import Context, Ctx
+from gpufn.api.parameters import DeploymentIdPath, FunctionIdPath, SpecificationIdPath, VersionIdPath
+from gpufn.api.security import Caller
+from gpufn.api.views import Seen, own_version, see
+from gpufn.auth.access import require_version, visible
+from gpufn.model.access import Principal
+from gpufn.model.deployment import Deployment, DeploymentWanted
+from gpufn.model.errors import NotFound
+from gpufn.model.ids import DeploymentId, new_id
+from gpufn.model.status import FunctionStatus
+from gpufn.runtime.clock import loop_now
+from gpufn.store import deployments, functions
+from gpufn.store.database import Transaction
+from gpufn.wire.deployment_views import (
+    DeploymentResponse,
+    FunctionDeploymentDto,
+    GpuSpecificationDto,
+    GpuSpecificationResponse,
+    ListDeploymentsResponse,
+)
+from gpufn.wire.deployments import CreateDeploymentRequest, PatchGpuSpecificationRequest, UpdateDeploymentRequest
+from gpufn.wire.function_views import FunctionDto, FunctionResponse
+
+
+async def create_deployment(
+    caller: Caller,
+    context: Ctx,
+    function_id: FunctionIdPath,
+    version_id: VersionIdPath,
+    body: CreateDeploymentRequest,
+) -> DeploymentResponse:
+    """Deploy a version."""
+
+    def write(tx: Transaction) -> Seen:
+        seen = own_version(tx, caller, function_id, version_id)
+        placement.check_new(seen.version, seen.deployment, seen.condition)
+        placement.check_deployable(seen.version)
+        now = context.now()
+        deployment = Deployment(
+            id=DeploymentId(new_id()),
+            version_id=seen.version.id,
+            function_id=seen.version.function_id,
+            nca_id=caller.nca_id,
+            wanted=DeploymentWanted.UP,
+            specifications=placement.place(body.deployment_specifications, context.cluster),
+            created_at=now,
+            updated_at=now,
+        )
+        deployments.insert(tx, deployment)
+        return replace(seen, deployment=deployment)
+
+    seen = await context.db.run(write)
+    return DeploymentResponse(deployment=_told(context, seen))
+
+
+async def get_deployment(
+    caller: Caller, context: Ctx, function_id: FunctionIdPath, version_id: VersionIdPath
+) -> DeploymentResponse:
+    """The deployment of a version; 404 when it has none."""
+    seen, _ = await context.db.run(lambda tx: _deployed(tx, caller, function_id, version_id))
+    return DeploymentResponse(deployment=_view(context, seen))
+
+
+async def get_deployment_by_id(caller: Caller, context: Ctx, deployment_id: DeploymentIdPath) -> DeploymentResponse:
+    """The deployment of that id."""
+    seen, _ = await context.db.run(lambda tx: _by_id(tx, caller, deployment_id))
+    return DeploymentResponse(deployment=_view(context, seen))
+
+
+async def list_deployments(caller: Caller, context: Ctx) -> ListDeploymentsResponse:
+    """Every deployment within the caller's reach, as NGC's gateway lists them (section 8.3)."""
+
+    def read(tx: Transaction) -> list[Seen]:
+        seen = see(tx, visible(caller, functions.of_account(tx, caller.nca_id)))
+        return [s for s in seen if s.condition.status is not FunctionStatus.INACTIVE]
+
+    found = await context.db.run(read)
+    return ListDeploymentsResponse(deployments=tuple(_view(context, s) for s in found))
+
+
+async def replace_deployment(
+    caller: Caller,
+    context: Ctx,
+    function_id: FunctionIdPath,
+    version_id: VersionIdPath,
+    body: UpdateDeploymentRequest,
+) -> DeploymentResponse:
+    """Change the bounds of every specification (section 8.7). Deprecated: PATCH changes one."""
+
+    def write(tx: Transaction) -> Seen:
+        seen = own_version(tx, caller, function_id, version_id)
+        deployment = seen.deployment
+        if deployment is None:
+            raise placement.not_deployed(function_id, version_id)
+        placement.check_changeable(deployment, seen.condition)
+        specs = placement.replaced(deployment.specifications, body.deployment_specifications)
+        if specs == deployment.specifications:
+            return seen
+        after = replace(deployment, specifications=specs, updated_at=context.now())
+        return replace(seen, deployment=deployments.save(tx, after))
+
+    seen = await context.db.run(write)
+    return DeploymentResponse(deployment=_told(context, seen))
+
+
+async def patch_specification(
+    caller: Caller,
+    context: Ctx,
+    deployment_id: DeploymentIdPath,
+    specification_id: SpecificationIdPath,
+    body: PatchGpuSpecificationRequest,
+) -> GpuSpecificationResponse:
+    """Change the bounds or the autoscaling of one specification."""
+
+    def write(tx: Transaction) -> tuple[Seen, GpuSpecificationDto]:
+        seen, deployment = _by_id(tx, caller, deployment_id)
+        spec = placement.patched(deployment, specification_id, body)
+        placement.check_changeable(deployment, seen.condition)
+        specs = tuple(spec if s.id == spec.id else s for s in deployment.specifications)
+        if specs != deployment.specifications:
+            deployments.save(tx, replace(deployment, specifications=specs, updated_at=context.now()))
+        return seen, GpuSpecificationDto.of(spec, context.cluster)
+
+    seen, dto = await context.db.run(write)
+    _told(context, seen)
+    return GpuSpecificationResponse(gpu_specification=dto)
+
+
+async def delete_deployment(
+    caller: Caller,
+    context: Ctx,
+    function_id: FunctionIdPath,
+    version_id: VersionIdPath,
+    graceful: Annotated[bool, Query()] = False,
+) -> FunctionResponse:
+    """Undeploy. With ``graceful`` and work in the queue, what waits is still served; nothing new is taken."""
+    load = context.load.load(version_id, now=loop_now())
+    drains = graceful and (load.queued > 0 or load.in_flight > 0)
+
+    def write(tx: Transaction) -> Seen:
+        seen, deployment = _deployed(tx, caller, function_id, version_id)
+        if not drains:
+            deployments.delete(tx, deployment.id)
+        elif deployment.wanted is DeploymentWanted.UP:
+            deployments.save(tx, replace(deployment, wanted=DeploymentWanted.DRAINED, updated_at=context.now()))
+        return seen
+
+    seen = await context.db.run(write)
+    _told(context, seen)
+    return FunctionResponse(function=FunctionDto.of(seen.version, FunctionStatus.INACTIVE))
+
+
+def _deployed(tx: Transaction, caller: Principal, function_id: str, version_id: str) -> tuple[Seen, Deployment]:
+    seen = own_version(tx, caller, function_id, version_id)
+    if seen.deployment is None:
+        raise NotFound(f"Function id '{function_id}', version '{version_id}': No deployment found")
+    return seen, seen.deployment
+
+
+def _by_id(tx: Transaction, caller: Principal, deployment_id: str) -> tuple[Seen, Deployment]:
+    deployment = deployments.get(tx, deployment_id)
+    if deployment is None or deployment.nca_id != caller.nca_id:
+        raise NotFound(f"Deployment id '{deployment_id}': Not found for account '{caller.nca_id}'")
+    require_version(caller, deployment.function_id, deployment.version_id)
+    return own_version(tx, caller, deployment.function_id, deployment.version_id), deployment
+
+
+def _view(context: Context, seen: Seen) -> FunctionDeploymentDto:
+    if seen.deployment is None:
+        raise LookupError(f"version {seen.version.id} has no deployment")
+    return FunctionDeploymentDto.of(seen.deployment, seen.version.name, seen.condition, context.cluster)
+
+
+def _told(context: Context, seen: Seen) -> FunctionDeploymentDto:
+    """Tell the controllers, after the commit, and show what was written."""
+    view = _view(context, seen)
+    context.hints.hint("deployment", view.deployment_id)
+    context.hints.hint("version", view.function_version_id)
+    return view

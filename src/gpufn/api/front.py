@@ -1,0 +1,129 @@
+"""What every request passes before routing: CORS, the error boundary, authentication, and the NGC path prefix.
+
+In this order, because authentication comes before routing (control-plane page, section 1: an unknown path is 401
+without a token and 404 with one) and every answer, refusals too, carries the CORS headers (section 22).
+"""
+
+from __future__ import annotations
+
+import re
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gpufn.api import problems
+from gpufn.api.context import Context
+from gpufn.api.security import CALLER, authenticate
+from gpufn.model.errors import Forbidden, PlatformError
+from gpufn.model.ids import new_id
+from gpufn.runtime.log import get_logger
+
+PUBLIC = frozenset({"/health", "/openapi.json", "/v3/openapi", "/docs", "/v3/keys/get-caller-info"})
+"""Paths that need no key."""
+
+_PREFIX = re.compile(r"/v2/orgs/(?P<org>[^/]+)(?:/teams/[^/]+)?/nvcf(?P<rest>/.*)")
+_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
+
+log = get_logger("api")
+
+
+class Cors:
+    """Any origin may call, with credentials; a preflight needs no key."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        origin = headers.get("origin")
+        if origin is None:
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_cors(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _allow(MutableHeaders(scope=message), origin)
+            await send(message)
+
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            preflight = PlainTextResponse("", headers=_preflight(headers))
+            await preflight(scope, receive, send_with_cors)
+        else:
+            await self._app(scope, receive, send_with_cors)
+
+
+def _allow(headers: MutableHeaders, origin: str) -> None:
+    headers["Access-Control-Allow-Origin"] = origin
+    headers["Access-Control-Allow-Credentials"] = "true"
+    headers["Access-Control-Expose-Headers"] = "*"
+    headers["Vary"] = _VARY
+
+
+def _preflight(headers: Headers) -> dict[str, str]:
+    answer = {
+        "Access-Control-Allow-Methods": headers["access-control-request-method"],
+        "Access-Control-Max-Age": "86400",
+    }
+    if "access-control-request-headers" in headers:
+        answer["Access-Control-Allow-Headers"] = headers["access-control-request-headers"]
+    return answer
+
+
+class Boundary:
+    """Turns what was raised into a problem. A bug is answered with an id, and logged under it with its traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except PlatformError as error:
+            if started:
+                raise
+            await problems.of_error(scope, error)(scope, receive, send)
+        except Exception as error:  # the HTTP boundary: a bug ends one request, not the server
+            error_id = new_id()
+            log.exception("request failed", error_id=error_id, path=scope["path"], error=repr(error))
+            if started:
+                raise
+            detail = f"internal error {error_id}; the log of gpufn has the details under this id"
+            await problems.problem(scope, 500, detail)(scope, receive, send)
+
+
+class Authentication:
+    """Finds out who is calling, and takes the NGC prefix off the path (clients page, section 2)."""
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self._app, self._context = app, context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in PUBLIC:
+            caller = await authenticate(self._context, Headers(scope=scope).get("authorization"))
+            scope = {**scope, CALLER: caller, **_without_prefix(scope["path"], caller.nca_id)}
+        await self._app(scope, receive, send)
+
+
+def _without_prefix(path: str, nca_id: str) -> dict[str, object]:
+    """What changes in the scope of a request below ``/v2/orgs/{org}[/teams/{team}]/nvcf``."""
+    found = _PREFIX.fullmatch(path)
+    if found is None:
+        return {}
+    if found["org"] != nca_id:
+        raise Forbidden(
+            f"org '{found['org'][:64]}' is not the account of this key, which is '{nca_id}'; "
+            f"set NGC_CLI_ORG (or the org of your client) to {nca_id}"
+        )
+    rewritten = "/v2/nvcf" + found["rest"]
+    return {"path": rewritten, "raw_path": rewritten.encode(), problems.ORIGINAL_PATH: path}

@@ -1,0 +1,45 @@
+"""Whether the control plane answers, and how the installation is doing."""
+
+from __future__ import annotations
+
+from gpufn.api.context import Ctx
+from gpufn.api.security import Caller
+from gpufn.api.views import Seen, see
+from gpufn.auth.access import visible
+from gpufn.runtime.clock import loop_now
+from gpufn.store import functions
+from gpufn.store.database import Transaction
+from gpufn.wire.clusters import GpuDto
+from gpufn.wire.platform import BackendDto, CountsDto, HealthStatus, StatusResponse
+
+
+async def health() -> HealthStatus:
+    """The control plane answers (control-plane page, section 22)."""
+    return HealthStatus(status="UP")
+
+
+async def status(caller: Caller, context: Ctx) -> StatusResponse:
+    """Version, uptime, compute backends, GPUs, and the counts of what the caller's key reaches."""
+
+    def read(tx: Transaction) -> list[Seen]:
+        return see(tx, visible(caller, functions.of_account(tx, caller.nca_id)))
+
+    seen = await context.db.run(read)
+    now = loop_now()
+    loads = [context.load.load(s.version.id, now=now) for s in seen]
+    return StatusResponse(
+        version=context.version,
+        nca_id=caller.nca_id,
+        started_at=context.started_at,
+        uptime_seconds=round((context.now() - context.started_at).total_seconds(), 3),
+        counts=CountsDto(
+            functions=len({s.version.function_id for s in seen}),
+            versions=len(seen),
+            deployments=sum(s.deployment is not None for s in seen),
+            instances=sum(i.is_live for s in seen for i in s.instances),
+            queued=sum(load.queued for load in loads),
+            in_flight=sum(load.in_flight for load in loads),
+        ),
+        backends=tuple(BackendDto(name=b.name, working=b.working, detail=b.detail) for b in await context.backends()),
+        gpus=tuple(GpuDto.of(gpu) for gpu in context.cluster.gpus),
+    )

@@ -1,0 +1,70 @@
+"""API keys of the caller's account. gpufn's own routes."""
+
+from __future__ import annotations
+
+from fastapi import Response
+
+from gpufn.api.context import Ctx
+from gpufn.api.parameters import KeyIdPath
+from gpufn.api.security import Caller
+from gpufn.auth.access import granted_resources, granted_scopes
+from gpufn.auth.keys import mint
+from gpufn.model.errors import Invalid, NotFound
+from gpufn.store import keys
+from gpufn.store.database import Transaction
+from gpufn.wire.keys import CreateKeyRequest, KeyDto, KeyResponse, KeysResponse
+
+DEFAULT_SCOPES = ("invoke_function", "list_functions", "list_functions_details", "queue_details")
+"""What a key may do when nothing is said: use functions, not change them (control-plane page, section 4.2)."""
+MAX_KEYS = 1000
+"""Valid keys of one account."""
+
+
+async def create_key(caller: Caller, context: Ctx, body: CreateKeyRequest | None = None) -> KeyResponse:
+    """Make a key. Its value is in this answer and can never be read again."""
+    body = body or CreateKeyRequest()
+    now = context.now()
+    end = body.end(now)
+    if end is not None and end <= now:
+        raise Invalid("expiresAt: must be in the future")
+    wanted = body.scopes if body.scopes is not None else [s for s in DEFAULT_SCOPES if s in caller.scopes]
+    resources = body.wanted_resources()
+    key, value = mint(
+        pepper=context.pepper,
+        nca_id=caller.nca_id,
+        owner=caller.subject,
+        scopes=granted_scopes(caller, wanted),
+        resources=caller.resources if resources is None else granted_resources(caller, resources),
+        now=now,
+        description=body.description,
+        expires_at=end,
+    )
+
+    def write(tx: Transaction) -> None:
+        if len(keys.of_account(tx, caller.nca_id)) >= MAX_KEYS:
+            raise Invalid(f"this account has {MAX_KEYS} keys, which is the limit; revoke some first")
+        keys.insert(tx, key)
+
+    await context.db.run(write)
+    context.hints.hint("key", key.id)
+    return KeyResponse(key=KeyDto.of(key, value))
+
+
+async def list_keys(caller: Caller, context: Ctx) -> KeysResponse:
+    """Every key of the account that was not revoked, without its value."""
+    found = await context.db.run(lambda tx: keys.of_account(tx, caller.nca_id))
+    return KeysResponse(keys=tuple(KeyDto.of(key) for key in found))
+
+
+async def revoke_key(caller: Caller, context: Ctx, key_id: KeyIdPath) -> Response:
+    """End a key's life: here at once, at the gateways within seconds."""
+
+    def write(tx: Transaction) -> None:
+        key = keys.get(tx, key_id)
+        if key is None or key.nca_id != caller.nca_id or key.revoked_at is not None:
+            raise NotFound(f"Key id '{key_id}': Not found for account '{caller.nca_id}'")
+        keys.revoke(tx, key_id, now=context.now())
+
+    await context.db.run(write)
+    context.hints.hint("key", key_id)
+    return Response(status_code=204)

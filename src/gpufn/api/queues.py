@@ -1,0 +1,54 @@
+"""How many requests wait (control-plane page, section 14). The place of one request is the gateway's to tell."""
+
+from __future__ import annotations
+
+from gpufn.api.context import Context, Ctx
+from gpufn.api.parameters import FunctionIdPath, VersionIdPath
+from gpufn.api.security import Caller
+from gpufn.api.views import Seen, own_version, see
+from gpufn.auth.access import visible
+from gpufn.model.errors import Forbidden, NotFound
+from gpufn.model.status import FunctionStatus
+from gpufn.runtime.clock import loop_now
+from gpufn.store import functions
+from gpufn.store.database import Transaction
+from gpufn.wire.queues import QueueDto, QueuesResponse
+
+_SHOWN = (FunctionStatus.ACTIVE, FunctionStatus.DEPLOYING)
+
+
+async def function_queues(caller: Caller, context: Ctx, function_id: FunctionIdPath) -> QueuesResponse:
+    """The queues of every deployed version of a function."""
+
+    def read(tx: Transaction) -> list[Seen]:
+        versions = visible(caller, functions.of_function(tx, caller.nca_id, function_id))
+        if not versions:
+            raise Forbidden(f"Access Denied: function id '{function_id}' is not among this key's resources")
+        return see(tx, versions)
+
+    return _queues(context, function_id, await context.db.run(read))
+
+
+async def version_queue(
+    caller: Caller, context: Ctx, function_id: FunctionIdPath, version_id: VersionIdPath
+) -> QueuesResponse:
+    """The queue of one version."""
+    seen = await context.db.run(lambda tx: own_version(tx, caller, function_id, version_id))
+    return _queues(context, function_id, [seen])
+
+
+def _queues(context: Context, function_id: str, seen: list[Seen]) -> QueuesResponse:
+    now = loop_now()
+    queues = tuple(
+        QueueDto(
+            function_version_id=s.version.id,
+            function_name=s.version.name,
+            function_status=s.condition.status.value,
+            queue_depth=context.load.load(s.version.id, now=now).queued,
+        )
+        for s in seen
+        if s.condition.status in _SHOWN
+    )
+    if not queues:
+        raise NotFound(f"Function id '{function_id}': no queue found; it is likely not deployed")
+    return QueuesResponse(function_id=function_id, queues=queues)

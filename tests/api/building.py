@@ -1,0 +1,227 @@
+"""Builders for the tests of the API: an installation in memory, keys, bodies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from gpufn.api.app import build
+from gpufn.api.context import BackendStatus, Context
+from gpufn.auth.keys import mint
+from gpufn.model.access import ALL_FUNCTIONS, USER_SCOPES, ApiKey, Resource
+from gpufn.model.cluster import Cluster, Gpu, InstanceType
+from gpufn.model.deployment import Deployment
+from gpufn.model.ids import DEFAULT_ACCOUNT, AccountId, InstanceId, new_id
+from gpufn.model.instance import Failure, Instance, InstanceStatus
+from gpufn.runtime.clock import loop_now
+from gpufn.runtime.hub import Hints
+from gpufn.scaling.load import LoadBoard
+from gpufn.store import accounts, deployments, instances, keys
+from gpufn.store.accounts import Account
+from gpufn.store.database import Sqlite
+from gpufn.store.tables import metadata
+from gpufn.wire.feed import LoadReport, VersionLoad
+
+PEPPER = b"p" * 32
+NOW = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
+OTHER_ACCOUNT = AccountId("other-account")
+RANDOM_ID = "6f1c0000-0000-4000-8000-000000000001"
+
+
+def a_cluster() -> Cluster:
+    """One cluster with H100 in two sizes and T10."""
+    h100 = tuple(
+        InstanceType(
+            f"ON-PREM.GPU.H100_{n}x", "ON-PREM.GPU.H100", n, f"{n} H100", default=n == 1, cpu_arch="amd64", os="linux"
+        )
+        for n in (1, 2)
+    )
+    t10 = (InstanceType("ON-PREM.GPU.T10_1x", "ON-PREM.GPU.T10", 1, "1 T10", default=True),)
+    gpus = (Gpu("H100", 8, h100, emulated=True), Gpu("T10", 8, t10, emulated=True))
+    return Cluster("c-1", "local", "g-1", "local", "local", gpus)
+
+
+@dataclass(frozen=True)
+class TextLine:
+    text: str
+
+
+@dataclass
+class FakeLogs:
+    """Lines per instance; following ends when they are read."""
+
+    lines: dict[str, list[str]] = field(default_factory=dict)
+
+    async def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[TextLine]:
+        kept = self.lines.get(instance_id, [])
+        for text in kept if tail is None else kept[len(kept) - min(tail, len(kept)) :]:
+            yield TextLine(text)
+
+
+@dataclass
+class Clock:
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class Installation:
+    """An API over a database in memory, and a client that holds a key with every scope."""
+
+    context: Context
+    client: httpx.AsyncClient
+    clock: Clock
+    logs: FakeLogs
+    hints: list[tuple[str, str]]
+    key: ApiKey
+
+    async def a_key(
+        self,
+        *,
+        scopes: Sequence[str] = USER_SCOPES,
+        resources: Sequence[Resource] = ALL_FUNCTIONS,
+        nca_id: AccountId = DEFAULT_ACCOUNT,
+        expires_at: datetime | None = None,
+    ) -> str:
+        """The value of a new key."""
+        key, value = mint(
+            pepper=PEPPER,
+            nca_id=nca_id,
+            owner="someone",
+            scopes=scopes,
+            resources=resources,
+            now=self.clock(),
+            expires_at=expires_at,
+        )
+        await self.context.db.run(lambda tx: keys.insert(tx, key))
+        return value
+
+    async def a_function(self, **changes: Any) -> tuple[str, str]:
+        """A registered function: its id and its version id."""
+        answer = await self.client.post("/v2/nvcf/functions", json=a_body(**changes))
+        assert answer.status_code == 200, answer.text
+        made = answer.json()["function"]
+        return made["id"], made["versionId"]
+
+    async def a_deployment(self, *specs: dict[str, Any], **changes: Any) -> tuple[str, str, dict[str, Any]]:
+        """A deployed function: its ids, and the deployment as it was answered."""
+        fid, vid = await self.a_function(**changes)
+        answer = await self.client.post(deployment_path(fid, vid), json=specs_body(*(specs or (a_spec(),))))
+        assert answer.status_code == 200, answer.text
+        return fid, vid, answer.json()["deployment"]
+
+    async def observe(self, deployment_id: str, **changes: Any) -> None:
+        """Write what a controller would have observed of a deployment."""
+        from dataclasses import replace
+
+        def write(tx: Any) -> None:
+            found = deployments.get(tx, deployment_id)
+            assert found is not None
+            deployments.save(tx, replace(found, **changes))
+
+        await self.context.db.run(write)
+
+    async def an_instance(
+        self, deployment_id: str, *, status: InstanceStatus = InstanceStatus.READY, failure: Failure | None = None
+    ) -> Instance:
+        """A recorded instance of the deployment's first specification."""
+        found: Deployment | None = await self.context.db.run(lambda tx: deployments.get(tx, deployment_id))
+        assert found is not None
+        spec = found.specifications[0]
+        instance = Instance(
+            id=InstanceId(new_id()),
+            deployment_id=found.id,
+            specification_id=spec.id,
+            version_id=found.version_id,
+            function_id=found.function_id,
+            nca_id=found.nca_id,
+            gpu=spec.gpu,
+            instance_type=spec.instance_type,
+            created_at=NOW,
+            updated_at=NOW,
+            status=status,
+            failure=failure,
+        )
+        await self.context.db.run(lambda tx: instances.insert(tx, instance))
+        return instance
+
+    def a_load(self, version_id: str, *, queued: int = 0, in_flight: int = 0) -> None:
+        """A gateway reports work for a version."""
+        load = VersionLoad(queued=queued, in_flight=in_flight)
+        self.context.load.report(LoadReport(gateway="g", seq=0, versions={version_id: load}), now=loop_now())
+
+
+@asynccontextmanager
+async def an_installation(*, max_functions: int | None = None) -> AsyncIterator[Installation]:
+    """An installation with the default account, and another one."""
+    db = Sqlite(None)
+    metadata.create_all(db.engine)
+    clock, logs, hinted = Clock(), FakeLogs(), list[tuple[str, str]]()
+    hints = Hints()
+    for topic in ("version", "deployment", "key", "load"):
+        hints.on(topic, lambda key, topic=topic: hinted.append((topic, key)))  # type: ignore[misc]
+
+    async def backends() -> Sequence[BackendStatus]:
+        return (BackendStatus("process", True), BackendStatus("docker", False, "no socket answers"))
+
+    context = Context(
+        db=db,
+        hints=hints,
+        load=LoadBoard(started=loop_now()),
+        cluster=a_cluster(),
+        pepper=PEPPER,
+        logs=logs,
+        started_at=NOW - timedelta(minutes=1),
+        backends=backends,
+        now=clock,
+    )
+    key, value = mint(pepper=PEPPER, nca_id=DEFAULT_ACCOUNT, owner="admin", scopes=USER_SCOPES, now=NOW)
+
+    def prepare(tx: Any) -> None:
+        accounts.ensure(tx, Account(DEFAULT_ACCOUNT, "default", NOW, max_functions))
+        accounts.ensure(tx, Account(OTHER_ACCOUNT, "other", NOW))
+        keys.insert(tx, key)
+
+    await db.run(prepare)
+    transport = httpx.ASGITransport(build(context), raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=bearer(value)) as client:
+        yield Installation(context, client, clock, logs, hinted, key)
+    await db.close()
+
+
+def bearer(value: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {value}"}
+
+
+def a_body(**changes: Any) -> dict[str, Any]:
+    """The smallest container function; a change to None leaves the member out."""
+    body: dict[str, Any] = {"name": "echo", "inferenceUrl": "/echo", "containerImage": "nvcr.io/acme/echo:1"}
+    return {k: v for k, v in (body | changes).items() if v is not None}
+
+
+def a_spec(**changes: Any) -> dict[str, Any]:
+    """A specification of one H100; a change to None leaves the member out."""
+    spec: dict[str, Any] = {"gpu": "H100", "instanceType": "ON-PREM.GPU.H100_1x", "minInstances": 1, "maxInstances": 2}
+    return {k: v for k, v in (spec | changes).items() if v is not None}
+
+
+def specs_body(*specs: dict[str, Any]) -> dict[str, Any]:
+    return {"deploymentSpecifications": list(specs)}
+
+
+def version_path(fid: str, vid: str) -> str:
+    return f"/v2/nvcf/functions/{fid}/versions/{vid}"
+
+
+def deployment_path(fid: str, vid: str) -> str:
+    return f"/v2/nvcf/deployments/functions/{fid}/versions/{vid}"
