@@ -29,7 +29,7 @@ BUFFER = 256
 """Lines prepared ahead of a slow gateway."""
 
 
-def build_internal(feed: Retained[Message], load: LoadBoard, hints: Hints) -> Starlette:
+def build(feed: Retained[Message], load: LoadBoard, hints: Hints) -> Starlette:
     """``GET /feed`` and ``POST /load``."""
 
     async def stream(request: Request) -> Response:

@@ -14,26 +14,26 @@ from gpufn.store import keys
 from gpufn.store.database import Transaction
 from gpufn.wire.keys import CreateKeyRequest, KeyDto, KeyResponse, KeysResponse
 
-DEFAULT_SCOPES = ("invoke_function", "list_functions", "list_functions_details", "queue_details")
-"""What a key may do when nothing is said: use functions, not change them (control-plane page, section 4.2)."""
 MAX_KEYS = 1000
 """Valid keys of one account."""
 
 
 async def create_key(caller: Caller, context: Ctx, body: CreateKeyRequest | None = None) -> KeyResponse:
-    """Make a key. Its value is in this answer and can never be read again."""
+    """Make a key; it gets the caller's own scopes and resources where none are given. Its value is in this answer and
+    can never be read again.
+    """
     body = body or CreateKeyRequest()
     now = context.now()
     end = body.end(now)
     if end is not None and end <= now:
         raise Invalid("expiresAt: must be in the future")
-    wanted = body.scopes if body.scopes is not None else [s for s in DEFAULT_SCOPES if s in caller.scopes]
+    scopes = sorted(caller.scopes) if body.scopes is None else body.scopes
     resources = body.wanted_resources()
     key, value = mint(
         pepper=context.pepper,
         nca_id=caller.nca_id,
         owner=caller.subject,
-        scopes=granted_scopes(caller, wanted),
+        scopes=granted_scopes(caller, scopes),
         resources=caller.resources if resources is None else granted_resources(caller, resources),
         now=now,
         description=body.description,

@@ -14,11 +14,13 @@ from gpufn.api.lines import LineStream
 from gpufn.api.parameters import FunctionIdPath, VersionIdPath
 from gpufn.api.security import Caller
 from gpufn.api.views import own_version
-from gpufn.model.errors import NotFound, Unavailable
+from gpufn.compute.backend import BackendError
+from gpufn.model.errors import NotFound
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Instance
 from gpufn.runtime.supervisor import Supervisor
-from gpufn.store import functions, instances
+from gpufn.store import deployments, instances
+from gpufn.store.database import Transaction
 from gpufn.wire.instances import InstanceDto, InstancesResponse
 from gpufn.wire.scalars import Uuid
 
@@ -71,8 +73,8 @@ async def _lines(
     try:
         async for line in context.logs.logs(instance_id, follow=follow, tail=tail):
             yield _line(instance_id, line.text)
-    except Unavailable as error:
-        yield _line(instance_id, f"[gpufn] the log of this instance cannot be read now: {error.message}")
+    except BackendError as error:
+        yield _line(instance_id, f"[gpufn] the log of this instance cannot be read now: {error}")
 
 
 def _line(instance_id: str, text: str) -> bytes:
@@ -80,7 +82,7 @@ def _line(instance_id: str, text: str) -> bytes:
 
 
 async def _follow(context: Context, version_id: str, only: str | None, tail: int | None) -> AsyncGenerator[bytes, None]:
-    """Lines of all instances as they come, those that start later too, until the version is deleted."""
+    """Lines of all instances as they come, those that start later too, until no more can come."""
     ready: asyncio.Queue[bytes | None] = asyncio.Queue(BUFFER)
     async with Supervisor() as tasks:
         watch = tasks.start(_watch(context, version_id, only, tail, ready, tasks), name=f"logs {version_id}")
@@ -102,15 +104,26 @@ async def _watch(
     ready: asyncio.Queue[bytes | None],
     tasks: Supervisor,
 ) -> None:
-    """Start a reader for every instance once; put None when the version is gone."""
-    known: set[str] = set()
-    while await context.db.run(lambda tx: functions.find(tx, version_id)) is not None:
-        for instance in await context.db.run(lambda tx: instances.of_version(tx, version_id)):
-            if instance.id not in known and only in (None, instance.id):
-                known.add(instance.id)
-                tasks.start(_read(context, instance.id, tail, ready), name=f"log {instance.id}")
-        await asyncio.sleep(LOOK_AGAIN)
+    """Start one reader for every instance; when no more can come and all have been read, put None."""
+    readers: dict[str, asyncio.Task[None]] = {}
+    more = True
+    while more:
+        found, more = await context.db.run(lambda tx: _sources(tx, version_id, only))
+        for instance in found:
+            if instance.id not in readers:
+                reading = _read(context, instance.id, tail, ready)
+                readers[instance.id] = tasks.start(reading, name=f"log {instance.id}")
+        await asyncio.sleep(LOOK_AGAIN if more else 0)
+    if readers:
+        await asyncio.wait(readers.values())
     await ready.put(None)
+
+
+def _sources(tx: Transaction, version_id: str, only: str | None) -> tuple[list[Instance], bool]:
+    """The recorded instances, and whether more may come: the version is deployed, or one of them still lives."""
+    found = [i for i in instances.of_version(tx, version_id) if only in (None, i.id)]
+    is_deployed = only is None and deployments.of_version(tx, version_id) is not None
+    return found, is_deployed or any(i.is_live for i in found)
 
 
 async def _read(
