@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from gpufn.cli import phases, targets
 from gpufn.cli.session import Session
-from gpufn.client.errors import ClientError
+from gpufn.client.errors import ClientError, Refused
 from gpufn.client.reference import Version
 from gpufn.runtime.clock import monotonic
 
@@ -61,6 +61,12 @@ class Waiting:
         position = self._session.client.get(f"/v2/nvcf/queues/{self._request_id}/position")
         text = phases.of_position(position)
         if text.startswith("queued"):
-            instances = phases.of_instances(targets.instances(self._session, self._version))
-            text += f" · {instances}"
+            text += f" · {self._instances(position)}"
         return text
+
+    def _instances(self, position: dict[str, Any]) -> str:
+        """What the instances do; for a key that may not see them, what the gateway says the call waits for."""
+        try:
+            return phases.of_instances(targets.instances(self._session, self._version))
+        except Refused:
+            return str(position.get("detail") or "waiting")
