@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from gpufn.model.errors import Invalid
 from gpufn.wire.autoscaling import AnyAutoscalingPolicy, AutoscalingConfigurationDto
 from gpufn.wire.base import Wire
-from gpufn.wire.scalars import Int, OptionalText, Uuid, absent_if_blank
+from gpufn.wire.scalars import Int, OptionalName, Uuid, absent_if_blank
 
 MAX_SPECIFICATIONS = 64
 MAX_PLACES = 256
@@ -49,7 +49,7 @@ class GpuSpecificationRequest(Wire):
     instance_type: Name
     min_instances: Minimum
     max_instances: Maximum
-    backend: Annotated[OptionalText, Field(max_length=256)] = None
+    backend: OptionalName = None
     clusters: Names = ()
     regions: Names = ()
     attributes: Names = ()
@@ -83,9 +83,9 @@ class GpuSpecificationUpdate(Wire):
     """An element of ``deploymentSpecifications`` in a PUT."""
 
     gpu_specification_id: Annotated[Uuid | None, BeforeValidator(absent_if_blank)] = None
-    gpu: Annotated[OptionalText, Field(max_length=256)] = None
-    instance_type: Annotated[OptionalText, Field(max_length=256)] = None
-    backend: Annotated[OptionalText, Field(max_length=256)] = None
+    gpu: OptionalName = None
+    instance_type: OptionalName = None
+    backend: OptionalName = None
     clusters: Names = ()
     min_instances: Minimum
     max_instances: Maximum

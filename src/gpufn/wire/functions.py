@@ -21,6 +21,7 @@ from gpufn.wire.scalars import (
     Duration,
     Int,
     OptionalImage,
+    OptionalName,
     OptionalPort,
     OptionalText,
     OptionalUri,
@@ -87,17 +88,17 @@ class CreateFunctionRequest(Wire):
     health_uri: OptionalUri = None
     health: HealthDto | None = None
     container_image: OptionalImage = None
-    container_args: Annotated[OptionalText, Field(max_length=131_072)] = None
+    container_args: OptionalText = None
     container_environment: Annotated[tuple[EnvironmentVariableDto, ...], Field(max_length=MAX_ENVIRONMENT)] | None = (
         None
     )
     models: Annotated[tuple[FunctionModelDto, ...], Field(max_length=MAX_ARTIFACTS)] | None = None
     resources: Annotated[tuple[FunctionResourceDto, ...], Field(max_length=MAX_ARTIFACTS)] | None = None
     helm_chart: OptionalUri = None
-    helm_chart_service_name: Annotated[OptionalText, Field(max_length=256)] = None
+    helm_chart_service_name: OptionalName = None
     api_body_format: AnyBodyFormat | None = None
     function_type: AnyFunctionType | None = None
-    description: Annotated[OptionalText, Field(max_length=256)] = None
+    description: OptionalName = None
     tags: Tags | None = None
     rate_limit: RateLimitDto | None = None
     llm_invocation_config: LlmInvocationConfigDto | None = None

@@ -102,7 +102,8 @@ Uuid: TypeAlias = Annotated[
 ]
 Uri: TypeAlias = Annotated[str, Field(max_length=2048), AfterValidator(_uri)]
 OptionalUri: TypeAlias = Annotated[Uri | None, BeforeValidator(absent_if_blank)]
-OptionalText: TypeAlias = Annotated[str | None, BeforeValidator(absent_if_blank)]
+OptionalName: TypeAlias = Annotated[Annotated[str, Field(max_length=256)] | None, BeforeValidator(absent_if_blank)]
+OptionalText: TypeAlias = Annotated[Annotated[str, Field(max_length=131_072)] | None, BeforeValidator(absent_if_blank)]
 OptionalImage: TypeAlias = Annotated[
     Annotated[str, Field(max_length=1024), AfterValidator(_image)] | None, BeforeValidator(absent_if_blank)
 ]
