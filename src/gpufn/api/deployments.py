@@ -35,6 +35,7 @@ from gpufn.wire.function_views import FunctionDto, FunctionResponse
 async def create_deployment(
     caller: Caller,
     context: Ctx,
+    *,
     function_id: FunctionIdPath,
     version_id: VersionIdPath,
     body: CreateDeploymentRequest,
@@ -64,14 +65,14 @@ async def create_deployment(
 
 
 async def get_deployment(
-    caller: Caller, context: Ctx, function_id: FunctionIdPath, version_id: VersionIdPath
+    caller: Caller, context: Ctx, *, function_id: FunctionIdPath, version_id: VersionIdPath
 ) -> DeploymentResponse:
     """The deployment of a version; 404 when it has none."""
     seen, _ = await context.db.run(lambda tx: _deployed(tx, caller, function_id, version_id))
     return DeploymentResponse(deployment=_view(context, seen))
 
 
-async def get_deployment_by_id(caller: Caller, context: Ctx, deployment_id: DeploymentIdPath) -> DeploymentResponse:
+async def get_deployment_by_id(caller: Caller, context: Ctx, *, deployment_id: DeploymentIdPath) -> DeploymentResponse:
     """The deployment of that id."""
     seen, _ = await context.db.run(lambda tx: _by_id(tx, caller, deployment_id))
     return DeploymentResponse(deployment=_view(context, seen))
@@ -91,6 +92,7 @@ async def list_deployments(caller: Caller, context: Ctx) -> ListDeploymentsRespo
 async def replace_deployment(
     caller: Caller,
     context: Ctx,
+    *,
     function_id: FunctionIdPath,
     version_id: VersionIdPath,
     body: UpdateDeploymentRequest,
@@ -116,6 +118,7 @@ async def replace_deployment(
 async def patch_specification(
     caller: Caller,
     context: Ctx,
+    *,
     deployment_id: DeploymentIdPath,
     specification_id: SpecificationIdPath,
     body: PatchGpuSpecificationRequest,
@@ -139,6 +142,7 @@ async def patch_specification(
 async def delete_deployment(
     caller: Caller,
     context: Ctx,
+    *,
     function_id: FunctionIdPath,
     version_id: VersionIdPath,
     graceful: Annotated[bool, Query()] = False,

@@ -25,7 +25,7 @@ from gpufn.wire.instances import ActiveInstanceDto
 from gpufn.wire.llm import check_same_kind
 
 
-async def create_function(caller: Caller, context: Ctx, body: CreateFunctionRequest) -> FunctionResponse:
+async def create_function(caller: Caller, context: Ctx, *, body: CreateFunctionRequest) -> FunctionResponse:
     """Register a function with its first version."""
     version = _new_version(context, caller, body, new_id())
 
@@ -45,7 +45,7 @@ async def create_function(caller: Caller, context: Ctx, body: CreateFunctionRequ
 
 
 async def create_version(
-    caller: Caller, context: Ctx, function_id: FunctionIdPath, body: CreateFunctionRequest
+    caller: Caller, context: Ctx, *, function_id: FunctionIdPath, body: CreateFunctionRequest
 ) -> FunctionResponse:
     """Add a version to a function of the caller's."""
     version = _new_version(context, caller, body, function_id)
@@ -63,7 +63,7 @@ async def create_version(
     return _inactive(version)
 
 
-async def list_functions(caller: Caller, context: Ctx, visibility: Visibility = None) -> ListFunctionsResponse:
+async def list_functions(caller: Caller, context: Ctx, *, visibility: Visibility = None) -> ListFunctionsResponse:
     """Every version within the caller's reach, one element each."""
     if not wants_private(visibility):
         return ListFunctionsResponse(functions=())
@@ -71,7 +71,7 @@ async def list_functions(caller: Caller, context: Ctx, visibility: Visibility = 
     return _list(seen)
 
 
-async def list_function_ids(caller: Caller, context: Ctx, visibility: Visibility = None) -> ListFunctionIdsResponse:
+async def list_function_ids(caller: Caller, context: Ctx, *, visibility: Visibility = None) -> ListFunctionIdsResponse:
     """The distinct ids of those functions."""
     if not wants_private(visibility):
         return ListFunctionIdsResponse(function_ids=())
@@ -79,7 +79,7 @@ async def list_function_ids(caller: Caller, context: Ctx, visibility: Visibility
     return ListFunctionIdsResponse(function_ids=tuple(dict.fromkeys(v.function_id for v in versions)))
 
 
-async def list_versions(caller: Caller, context: Ctx, function_id: FunctionIdPath) -> ListFunctionsResponse:
+async def list_versions(caller: Caller, context: Ctx, *, function_id: FunctionIdPath) -> ListFunctionsResponse:
     """The versions of one function."""
 
     def read(tx: Transaction) -> list[Seen]:
@@ -94,6 +94,7 @@ async def list_versions(caller: Caller, context: Ctx, function_id: FunctionIdPat
 async def get_version(
     caller: Caller,
     context: Ctx,
+    *,
     function_id: FunctionIdPath,
     version_id: VersionIdPath,
     include_secrets: Annotated[bool, Query(alias="includeSecrets")] = True,
@@ -108,7 +109,7 @@ async def get_version(
 
 
 async def update_version(
-    caller: Caller, context: Ctx, function_id: FunctionIdPath, version_id: VersionIdPath, body: UpdateFunctionRequest
+    caller: Caller, context: Ctx, *, function_id: FunctionIdPath, version_id: VersionIdPath, body: UpdateFunctionRequest
 ) -> FunctionResponse:
     """Replace tags, rate limit or LLM priority. Everything else of a version never changes."""
 
@@ -126,7 +127,7 @@ async def update_version(
 
 
 async def delete_version(
-    caller: Caller, context: Ctx, function_id: FunctionIdPath, version_id: VersionIdPath
+    caller: Caller, context: Ctx, *, function_id: FunctionIdPath, version_id: VersionIdPath
 ) -> Response:
     """Remove a version with its deployment, in any status. Its instances end; what is queued is refused."""
 

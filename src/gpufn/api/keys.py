@@ -18,7 +18,7 @@ MAX_KEYS = 1000
 """Valid keys of one account."""
 
 
-async def create_key(caller: Caller, context: Ctx, body: CreateKeyRequest | None = None) -> KeyResponse:
+async def create_key(caller: Caller, context: Ctx, *, body: CreateKeyRequest | None = None) -> KeyResponse:
     """Make a key; it gets the caller's own scopes and resources where none are given. Its value is in this answer and
     can never be read again.
     """
@@ -56,7 +56,7 @@ async def list_keys(caller: Caller, context: Ctx) -> KeysResponse:
     return KeysResponse(keys=tuple(KeyDto.of(key) for key in found))
 
 
-async def revoke_key(caller: Caller, context: Ctx, key_id: KeyIdPath) -> Response:
+async def revoke_key(caller: Caller, context: Ctx, *, key_id: KeyIdPath) -> Response:
     """End a key's life: here at once, at the gateways within seconds."""
 
     def write(tx: Transaction) -> None:

@@ -33,7 +33,7 @@ BUFFER = 1024
 
 
 async def list_instances(
-    caller: Caller, context: Ctx, function_id: FunctionIdPath, version_id: VersionIdPath
+    caller: Caller, context: Ctx, *, function_id: FunctionIdPath, version_id: VersionIdPath
 ) -> InstancesResponse:
     """Every recorded instance, ended ones too, with what it does or why it failed."""
     seen = await context.db.run(lambda tx: own_version(tx, caller, function_id, version_id))
@@ -43,6 +43,7 @@ async def list_instances(
 async def stream_logs(
     caller: Caller,
     context: Ctx,
+    *,
     function_id: FunctionIdPath,
     version_id: VersionIdPath,
     follow: Annotated[bool, Query()] = False,

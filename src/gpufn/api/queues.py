@@ -17,7 +17,7 @@ from gpufn.wire.queues import QueueDto, QueuesResponse
 _SHOWN = (FunctionStatus.ACTIVE, FunctionStatus.DEPLOYING)
 
 
-async def function_queues(caller: Caller, context: Ctx, function_id: FunctionIdPath) -> QueuesResponse:
+async def function_queues(caller: Caller, context: Ctx, *, function_id: FunctionIdPath) -> QueuesResponse:
     """The queues of every deployed version of a function."""
 
     def read(tx: Transaction) -> list[Seen]:
@@ -30,7 +30,7 @@ async def function_queues(caller: Caller, context: Ctx, function_id: FunctionIdP
 
 
 async def version_queue(
-    caller: Caller, context: Ctx, function_id: FunctionIdPath, version_id: VersionIdPath
+    caller: Caller, context: Ctx, *, function_id: FunctionIdPath, version_id: VersionIdPath
 ) -> QueuesResponse:
     """The queue of one version."""
     seen = await context.db.run(lambda tx: own_version(tx, caller, function_id, version_id))
