@@ -55,12 +55,12 @@ async def stream_logs(
     if instance_id is not None and instance_id not in {i.id for i in seen.instances}:
         raise NotFound(f"Function id '{function_id}', version '{version_id}': no instance '{instance_id}' is recorded")
     if follow:
-        return LineStream(_follow(context, version_id, instance_id, tail))
-    return LineStream(_kept(context, seen.instances, instance_id, tail))
+        return LineStream(_follow(context, version_id, only=instance_id, tail=tail))
+    return LineStream(_kept(context, seen.instances, only=instance_id, tail=tail))
 
 
 async def _kept(
-    context: Context, recorded: tuple[Instance, ...], only: str | None, tail: int | None
+    context: Context, recorded: tuple[Instance, ...], *, only: str | None, tail: int | None
 ) -> AsyncGenerator[bytes, None]:
     for instance in recorded:
         if only in (None, instance.id):
@@ -82,11 +82,15 @@ def _line(instance_id: str, text: str) -> bytes:
     return json.dumps({"instanceId": instance_id, "text": text}, separators=(",", ":")).encode() + b"\n"
 
 
-async def _follow(context: Context, version_id: str, only: str | None, tail: int | None) -> AsyncGenerator[bytes, None]:
+async def _follow(
+    context: Context, version_id: str, *, only: str | None, tail: int | None
+) -> AsyncGenerator[bytes, None]:
     """Lines of all instances as they come, those that start later too, until no more can come."""
     ready: asyncio.Queue[bytes | None] = asyncio.Queue(BUFFER)
     async with Supervisor() as tasks:
-        watch = tasks.start(_watch(context, version_id, only, tail, ready, tasks), name=f"logs {version_id}")
+        watch = tasks.start(
+            _watch(context, version_id, only=only, tail=tail, ready=ready, tasks=tasks), name=f"logs {version_id}"
+        )
         while not watch.done() or not ready.empty():
             try:
                 line = await asyncio.wait_for(ready.get(), HEARTBEAT)
@@ -100,6 +104,7 @@ async def _follow(context: Context, version_id: str, only: str | None, tail: int
 async def _watch(
     context: Context,
     version_id: str,
+    *,
     only: str | None,
     tail: int | None,
     ready: asyncio.Queue[bytes | None],
@@ -112,7 +117,7 @@ async def _watch(
         found, more = await context.db.run(lambda tx: _sources(tx, version_id, only))
         for instance in found:
             if instance.id not in readers:
-                reading = _read(context, instance.id, tail, ready)
+                reading = _read(context, instance.id, tail=tail, ready=ready)
                 readers[instance.id] = tasks.start(reading, name=f"log {instance.id}")
         await asyncio.sleep(LOOK_AGAIN if more else 0)
     if readers:
@@ -128,7 +133,7 @@ def _sources(tx: Transaction, version_id: str, only: str | None) -> tuple[list[I
 
 
 async def _read(
-    context: Context, instance_id: InstanceId, tail: int | None, ready: asyncio.Queue[bytes | None]
+    context: Context, instance_id: InstanceId, *, tail: int | None, ready: asyncio.Queue[bytes | None]
 ) -> None:
     async for line in _lines(context, instance_id, follow=True, tail=tail):
         await ready.put(line)
