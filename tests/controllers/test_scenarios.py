@@ -15,7 +15,6 @@ from gpufn.wire.feed import Known, Route
 
 pytestmark = [
     pytest.mark.looptime,
-    pytest.mark.filterwarnings("ignore:Column-expression-level unary distinct"),  # store.instances.live_deployment_ids
 ]
 
 

@@ -48,7 +48,7 @@ class LocalBackend:
                 await self._docker.open()
             except BackendError as error:
                 self._docker_error = str(error)
-                log.info("no container engine", reason=self._docker_error)
+                log.debug("no container engine", reason=self._docker_error)
                 return None
             self._docker_open = True
         return self._docker
@@ -63,6 +63,10 @@ class LocalBackend:
         finally:
             if self._docker is not None and self._docker_open:
                 await self._docker.close(terminate=terminate)
+
+    async def health(self) -> Mapping[str, str]:
+        """Of each backend why it does not work; empty where it does."""
+        return {"process": "", "docker": "" if await self._engine() is not None else self._docker_error}
 
     async def provides(self, image: str) -> bool:
         """Whether either does."""

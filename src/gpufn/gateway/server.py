@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from pathlib import Path
 
 from gpufn.gateway.control import Control
 from gpufn.gateway.edge import Connection
 from gpufn.gateway.feed import follow
+from gpufn.gateway.listening import BACKLOG, listen
 from gpufn.gateway.load import Load
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.results import Results
@@ -17,34 +17,12 @@ from gpufn.gateway.service import Service
 from gpufn.gateway.snapshot import Snapshot
 from gpufn.gateway.upstream import Pool
 from gpufn.gateway.version import Version
-from gpufn.model.errors import Fatal
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.settings import GatewaySettings
 from gpufn.wire.feed import Known, LoadReport, Route
 
-BACKLOG = 4096
 DRAIN_LOOK = 0.02
 """Seconds between two looks at whether everything has ended, while draining."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; ``port`` 0 picks one. Raises Fatal, saying why and what to do, when there can be none."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise Fatal(f"cannot listen on {host!r}: {error}; choose another address with --host", exit_code=3) from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        if error.errno == errno.EADDRINUSE:
-            raise Fatal(f"port {port} in use on {host}; choose another with --port", exit_code=3) from error
-        raise Fatal(f"cannot listen on {host} port {port}: {error}", exit_code=3) from error
-    return listening
 
 
 class Gateway:

@@ -56,7 +56,7 @@ def live_ids(tx: sa.Connection) -> Sequence[InstanceId]:
 
 def live_deployment_ids(tx: sa.Connection) -> Sequence[str]:
     """The deployments, existing or not, that live instances name."""
-    return tx.execute(sa.select(table.c.deployment_id.distinct()).where(table.c.status.not_in(ENDED))).scalars().all()
+    return tx.execute(sa.select(table.c.deployment_id).distinct().where(table.c.status.not_in(ENDED))).scalars().all()
 
 
 def save(tx: sa.Connection, instance: Instance) -> None:

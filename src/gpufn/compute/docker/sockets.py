@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
-
-import platformdirs
 
 from gpufn.compute.backend import BackendError
 
@@ -21,7 +20,7 @@ def candidates(configured: str, docker_host: str = "") -> list[str]:
     for name, value in (("docker.socket", configured), ("DOCKER_HOST", docker_host)):
         if value:
             return [_path(name, value)]
-    podman = Path(platformdirs.user_runtime_dir()) / "podman" / "podman.sock"
+    podman = Path(f"/run/user/{os.getuid()}/podman/podman.sock")
     return ["/var/run/docker.sock", str(podman), "/run/podman/podman.sock"]
 
 

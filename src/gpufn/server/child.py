@@ -1,0 +1,48 @@
+"""``python -m gpufn.server.child control|gateway FD``: one role, as a child process of ``gpufn up``."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import uvloop
+
+from gpufn.model.errors import Fatal
+from gpufn.runtime import log
+from gpufn.server import lifeline
+from gpufn.server.logging import configure
+from gpufn.settings import Settings
+
+
+async def _control(settings: Settings) -> None:
+    from gpufn.server import control  # each role loads only what it needs
+
+    async with control.running(settings) as first_boot:
+        lifeline.report_ready(first_boot=first_boot)
+        reason = await lifeline.wait_for_end()
+        log.get_logger("control").info("stopping", reason=reason)
+
+
+async def _gateway(settings: Settings, descriptor: int) -> None:
+    from gpufn.server import gateway
+
+    gateway.tune()
+    listening = socket.socket(fileno=descriptor)
+    await gateway.serve(settings, listening, ready=lifeline.report_ready, end=lifeline.wait_for_end)
+
+
+def main() -> int:
+    """Returns the exit code: that of ``Fatal``, whose message goes to standard error."""
+    settings = lifeline.receive()
+    configure(settings.log)
+    role = sys.argv[1]
+    try:
+        uvloop.run(_control(settings) if role == "control" else _gateway(settings, int(sys.argv[2])))
+    except Fatal as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Child processes that are started again when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+
+from gpufn.model.errors import Fatal
+from gpufn.runtime.backoff import Backoff
+from gpufn.runtime.clock import loop_now
+from gpufn.runtime.log import get_logger
+from gpufn.server import lifeline
+
+log = get_logger("up")
+
+START_TIMEOUT = 60.0
+STEADY = 30.0
+"""Seconds after which a child counts as having started well, so that its next death is not held against it."""
+
+
+class Child:
+    """One role in a process of its own, kept running until ``stop``."""
+
+    def __init__(self, role: str, settings: bytes, *, descriptors: tuple[int, ...] = ()) -> None:
+        self.role = role
+        self._settings = settings
+        self._descriptors = descriptors
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+        self.first_boot = False
+        """Whether it said that it made the data directory's admin key."""
+
+    async def start(self) -> None:
+        """Start it and wait until it serves. Raises Fatal, with its exit code, when it ends before that."""
+        arguments = [sys.executable, "-m", "gpufn.server.child", self.role, *map(str, self._descriptors)]
+        process = await asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            pass_fds=self._descriptors,
+            start_new_session=True,  # Ctrl-C is for us to pass on, in order
+        )
+        self._process = process
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("the child has no pipes")
+        with contextlib.suppress(ConnectionError):  # it died already: its exit code says why
+            process.stdin.write(self._settings)
+            await process.stdin.drain()
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT)
+        except TimeoutError:
+            await self._end(process, grace=0)
+            raise Fatal(f"the {self.role} process did not start within {START_TIMEOUT:.0f} s") from None
+        self.first_boot = line == lifeline.READY_FIRST
+        if line not in (lifeline.READY, lifeline.READY_FIRST):
+            code = await process.wait()
+            raise Fatal(f"the {self.role} process ended while starting; its own message is above", exit_code=code or 1)
+
+    async def keep(self) -> None:
+        """Wait for its death, start it again with back-off, and so on until ``stop``."""
+        backoff, failures = Backoff(base=0.1, cap=10.0), 0
+        while self._process is not None:
+            started = loop_now()
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            failures = 1 if loop_now() - started > STEADY else failures + 1
+            delay = backoff.delay(failures)
+            log.error("process died", role=self.role, exit_code=code, restart_in=delay)
+            await asyncio.sleep(delay)
+            try:
+                await self.start()
+            except Fatal as error:
+                log.error("process did not start", role=self.role, error=error.message)
+
+    async def stop(self, *, grace: float) -> None:
+        """Ask it to end, and make it after ``grace`` seconds."""
+        self._stopping = True
+        if self._process is not None and self._process.returncode is None:
+            await self._end(self._process, grace=grace)
+
+    async def _end(self, process: asyncio.subprocess.Process, *, grace: float) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), grace)
+        except TimeoutError:
+            log.warning("process does not end and is killed", role=self.role)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

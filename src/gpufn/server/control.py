@@ -1,0 +1,168 @@
+"""The control role: database, controllers, compute backends, and the two HTTP APIs on their Unix sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from gpufn.api import app, internal
+from gpufn.api.context import BackendStatus, Context as ApiContext
+from gpufn.compute import gpus
+from gpufn.compute.backend import BackendError
+from gpufn.compute.catalog import Catalog
+from gpufn.compute.docker.backend import DockerBackend
+from gpufn.compute.local import LocalBackend
+from gpufn.compute.probes import probe
+from gpufn.compute.process import ProcessBackend
+from gpufn.controllers.all import Controllers
+from gpufn.controllers.context import Context as ControllersContext
+from gpufn.model.errors import Fatal
+from gpufn.runtime.clock import loop_now, utc_now
+from gpufn.runtime.hub import Hints, Retained
+from gpufn.runtime.log import get_logger
+from gpufn.runtime.supervisor import Supervisor
+from gpufn.scaling.load import LoadBoard
+from gpufn.server import bootstrap
+from gpufn.server.data import DataDirectory
+from gpufn.settings import Settings
+from gpufn.store import migrate
+from gpufn.store.database import Sqlite
+from gpufn.wire.feed import Message
+
+log = get_logger("control")
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[bool]:
+    """The control role, serving. Yields whether this was the first boot, which made the admin key. On exit instances
+    are ended and nothing is left running.
+
+    The data directory is locked already. Raises Fatal when it cannot start.
+    """
+    data = DataDirectory(settings.data)
+    db = Sqlite(_database_path(settings, data))
+    first_boot = await _prepare(db, data)
+    hints, load, feed = Hints(), LoadBoard(started=loop_now()), Retained[Message]()
+    devices = gpus.detect()
+    cluster = gpus.local_cluster(settings.cluster, devices)
+    async with Supervisor() as outer:
+        backend = _backend(settings, data, gpus.Devices(devices), outer)
+        controllers = Controllers(
+            ControllersContext(
+                db=db,
+                backend=backend,
+                probe=probe,
+                hints=hints,
+                load=load,
+                feed=feed,
+                cluster=cluster,
+                settings=settings.controllers,
+            )
+        )
+        context = ApiContext(
+            db=db,
+            hints=hints,
+            load=load,
+            cluster=cluster,
+            pepper=data.pepper(),
+            logs=backend,
+            started_at=utc_now(),
+            backends=lambda: _report(backend),
+        )
+        try:
+            await backend.open()
+        except BackendError as error:
+            raise Fatal(f"no functions can run: {error}") from error
+        try:
+            async with Supervisor() as tasks:
+                tasks.start(controllers.run(), name="controllers", essential=True)
+                for name, path, application in (
+                    ("api", data.control_socket, app.build(context)),
+                    ("feed", data.feed_socket, internal.build(feed, load, hints)),
+                ):
+                    server = _Server(application)
+                    tasks.start(server.serve([listen(path)]), name=name, essential=True)
+                    await server.wait_started()
+                yield first_boot
+        finally:
+            await backend.close(terminate=True)
+            await db.close()
+
+
+async def _prepare(db: Sqlite, data: DataDirectory) -> bool:
+    """Bring the database up to date and see that there is an admin key; whether that is new."""
+    backup = migrate.upgrade(db)
+    if backup is not None:
+        log.info("the database was migrated", former_state=str(backup))
+    return await bootstrap.ensure_admin(db, data)
+
+
+def _database_path(settings: Settings, data: DataDirectory) -> Path:
+    return Path(settings.database.url.removeprefix("sqlite:///")) if settings.database.url else data.database
+
+
+def _backend(settings: Settings, data: DataDirectory, devices: gpus.Devices, tasks: Supervisor) -> LocalBackend:
+    process = ProcessBackend(
+        settings.process, data=data.root, catalog=Catalog(data.images), supervisor=tasks, devices=devices
+    )
+    if settings.docker.enabled not in ("auto", "yes", "no"):
+        raise Fatal(f"docker.enabled = {settings.docker.enabled!r}: use auto, yes or no", exit_code=2)
+    docker = None
+    if settings.docker.enabled != "no":
+        docker = DockerBackend(
+            settings.docker,
+            installation=process.installation,
+            supervisor=tasks,
+            data=data.root,
+            devices=devices,
+        )
+    return LocalBackend(process, docker, docker_required=settings.docker.enabled == "yes")
+
+
+async def _report(backend: LocalBackend) -> Sequence[BackendStatus]:
+    return [BackendStatus(name, not problem, problem) for name, problem in (await backend.health()).items()]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: when to stop is not for it to say."""
+
+    def __init__(self, application: Any) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def wait_started(self) -> None:
+        while not self.started:  # noqa: ASYNC110 - uvicorn offers no event
+            await asyncio.sleep(0.005)
+
+
+def listen(path: Path) -> socket.socket:
+    """A Unix socket that only this user can connect to, in place of one that a dead process left."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(str(path))
+        path.chmod(0o600)
+        listening.listen(2048)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise Fatal(f"cannot listen on {path}: {error}") from error
+    return listening

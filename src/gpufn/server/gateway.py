@@ -1,0 +1,39 @@
+"""The gateway process: the public port, and nothing else."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import Awaitable, Callable
+
+from gpufn.gateway.server import Gateway
+from gpufn.server.data import DataDirectory
+from gpufn.settings import Settings
+
+
+async def serve(
+    settings: Settings, listening: socket.socket, *, ready: Callable[[], None], end: Callable[[], Awaitable[object]]
+) -> None:
+    """Serve until ``end`` returns; then finish what runs, for at most ``server.stop_grace`` seconds."""
+    data = DataDirectory(settings.data)
+    gateway = Gateway(
+        settings.gateway,
+        control_socket=data.control_socket,
+        feed_socket=data.feed_socket,
+        pepper=data.pepper(),
+        name="gateway-0",
+    )
+    try:
+        await gateway.serve(listening)
+        ready()
+        await end()
+        await gateway.drain(settings.server.stop_grace)
+    finally:
+        await gateway.close()
+
+
+def tune() -> None:
+    """Collect garbage rarely: the hot path makes no cycles, and what was imported stays."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
