@@ -272,7 +272,7 @@ def get(settings: Settings, name: str) -> object:
 def _from_file(path: Path) -> dict[str, object]:
     try:
         document = tomllib.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what is wrong with the directory is for its user to say
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Fatal(f"{path}: cannot be read as TOML: {error}", exit_code=2) from error

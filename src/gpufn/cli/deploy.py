@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("function", metavar="NAME|ID[:VERSION]", help="what to deploy (default version: the newest)")
     parser.add_argument("--gpu", help="GPU or CPU (default: what the image of the catalog says)")
     parser.add_argument("--instance-type", metavar="TYPE", help="default: the GPU's default instance type")
-    parser.add_argument("--min", type=int, default=0, metavar="N", help="instances always there (default: 0)")
+    parser.add_argument("--min", type=int, default=1, metavar="N", help="instances always there (default: 1)")
     parser.add_argument("--max", type=int, default=None, metavar="N", help="most instances (default: 1, or --min)")
     parser.add_argument("--concurrency", type=int, default=1, metavar="N", help="requests an instance takes at once")
     parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="wait until it is ACTIVE")

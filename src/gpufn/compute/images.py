@@ -96,6 +96,7 @@ def read(directory: Path, *, name: str | None = None, sample: bool = False) -> I
 def parse(document: dict[str, Any], *, directory: Path, name: str | None = None, sample: bool = False) -> Image:
     """The image that ``document`` describes; every key must be known and of its type. Raises BrokenImage."""
     top = _Table(document, directory / FILE, "")
+    top.only(_KEYS)
     own = top.text("name")
     if own is None:
         raise top.error("name", 'is missing; add name = "…"')
@@ -106,7 +107,7 @@ def parse(document: dict[str, Any], *, directory: Path, name: str | None = None,
     command = top.texts("command")
     if not command:
         raise top.error("command", 'is missing or empty; add command = ["{python}", "app.py"]')
-    image = Image(
+    return Image(
         name=name or own,
         directory=directory,
         command=command,
@@ -118,8 +119,6 @@ def parse(document: dict[str, Any], *, directory: Path, name: str | None = None,
         function=_function(top.table("function")),
         sample=sample,
     )
-    top.refuse_rest()
-    return image
 
 
 def _requirements(top: _Table, directory: Path) -> Path | None:
@@ -147,34 +146,33 @@ def _environment(table: _Table) -> tuple[tuple[str, str], ...]:
 
 
 def _function(table: _Table) -> FunctionDefaults:
+    table.only(tuple(f.name for f in fields(FunctionDefaults)))
     default = FunctionDefaults()
     url = table.text("inference_url")
     health = table.text("health")
     for key, value in (("inference_url", url), ("health", health)):
         if value is not None and not value.startswith("/"):
             raise table.error(key, f"{value!r} is not a path; begin it with /")
-    found = FunctionDefaults(
+    return FunctionDefaults(
         inference_url=url or default.inference_url,
         inference_port=table.port("inference_port", default.inference_port),
         health=health or default.health,
         gpu=table.text("gpu"),
     )
-    table.refuse_rest(known=tuple(f.name for f in fields(FunctionDefaults)))
-    return found
 
 
 class _Table:
-    """One table of the document; keys are taken out as they are read, so that what is left is unknown."""
+    """One table of the document."""
 
     def __init__(self, content: dict[str, Any], path: Path, prefix: str) -> None:
-        self.content = dict(content)
+        self.content = content
         self._path, self._prefix = path, prefix
 
     def error(self, key: str, words: str) -> BrokenImage:
         return BrokenImage(f"{self._path}: {self._prefix}{key} {words}", key=f"{self._prefix}{key}")
 
     def _take(self, key: str, kind: type, words: str) -> Any:
-        value = self.content.pop(key, None)
+        value = self.content.get(key)
         if value is not None and type(value) is not kind:
             raise self.error(key, f"is {value!r}; it must be {words}")
         return value
@@ -203,10 +201,11 @@ class _Table:
         value = self._take(key, dict, f"a table: [{key}]")
         return _Table(value or {}, self._path, f"{self._prefix}{key}.")
 
-    def refuse_rest(self, known: tuple[str, ...] = ()) -> None:
+    def only(self, known: tuple[str, ...]) -> None:
+        """Refuse any other key: first of all, since a misspelt one is the likeliest cause of a missing one."""
         for key in self.content:
-            words = ", ".join(known or _KEYS)
-            raise self.error(key, f"is not known; known here: {words}")
+            if key not in known:
+                raise self.error(key, f"is not known; known here: {', '.join(known)}")
 
 
 _KEYS = ("name", "description", "command", "args", "requirements", "requirements_complete", "environment", "function")

@@ -1,0 +1,7 @@
+"""``python -m gpufn``: the same as the ``gpufn`` command."""
+
+import sys
+
+from gpufn.cli.main import main
+
+sys.exit(main())

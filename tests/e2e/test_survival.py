@@ -1,0 +1,136 @@
+"""What a crash costs: nothing that was committed, and no process left behind."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from installation import Installation, eventually, installed
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+
+def test_a_restart_gives_back_the_same_functions(tmp_path: Path) -> None:
+    """After SIGTERM and a new start the functions are there and their deployments come back to ACTIVE by themselves."""
+    with installed(tmp_path / "data") as here:
+        ids = here.deploy()
+        key = here.key
+        assert here.stop() == 0
+        assert here.instances() == []
+        here.start()
+
+        eventually(lambda: here.status(*ids) == "ACTIVE", within=20, what="ACTIVE again")
+        assert here.key == key
+        assert here.invoke(ids[0], {"message": "hi"}).json() == {"message": "hi"}
+
+
+def test_control_may_die(tmp_path: Path) -> None:
+    """kill -9 of control: invocations go on meanwhile, its successor takes the instances over without a restart."""
+    with installed(tmp_path / "data") as here:
+        ids = here.deploy()
+        before = {p.pid for p in here.instances()}
+        control = here.child("control")
+        control.send_signal(signal.SIGKILL)
+
+        assert here.invoke(ids[0], {"message": "meanwhile"}).json() == {"message": "meanwhile"}
+        control.wait(10)
+        eventually(lambda: _answers(here), within=20, what="control is back")
+        eventually(lambda: here.status(*ids) == "ACTIVE", within=20, what="ACTIVE again")
+        assert {p.pid for p in here.instances()} == before
+        assert here.invoke(ids[0], {"message": "after"}).json() == {"message": "after"}
+
+
+def test_control_may_die_while_a_request_runs(tmp_path: Path) -> None:
+    """A request that an instance is working on when control dies gets its answer."""
+    with installed(tmp_path / "data") as here:
+        ids = here.deploy()
+        answers = []
+        caller = threading.Thread(target=lambda: answers.append(here.invoke(ids[0], {"message": "x", "delay": 3})))
+        caller.start()
+        eventually(lambda: _in_flight(here, *ids), within=5, what="the request runs")
+        here.child("control").send_signal(signal.SIGKILL)
+        caller.join(20)
+
+        assert [a.status_code for a in answers] == [200]
+
+
+def test_the_gateway_may_die(tmp_path: Path) -> None:
+    """kill -9 of the gateway: another one serves on the same port, with the same instances."""
+    with installed(tmp_path / "data") as here:
+        ids = here.deploy()
+        url, before = here.url, {p.pid for p in here.instances()}
+        here.child("gateway").send_signal(signal.SIGKILL)
+
+        # The listening socket is the parent's, so a request made now waits for the next gateway.
+        eventually(lambda: here.invoke(ids[0], {"message": "hi"}).status_code == 200, within=20, what="it serves again")
+        assert here.url == url
+        assert {p.pid for p in here.instances()} == before
+
+
+def test_everything_may_die(tmp_path: Path) -> None:
+    """kill -9 of every process of ours at once: the next start has the same functions and no instance unowned."""
+    with installed(tmp_path / "data") as here:
+        ids = here.deploy(minimum=2, maximum=2)
+        assert here.process is not None
+        for process in (here.child("control"), here.child("gateway")):
+            process.send_signal(signal.SIGKILL)
+        here.process.kill()
+        here.process.wait()
+        (here.data / "running.json").unlink()
+        here.start()
+
+        eventually(lambda: here.status(*ids) == "ACTIVE", within=30, what="ACTIVE again")
+        assert here.invoke(ids[0], {"message": "hi"}).status_code == 200
+        assert here.stop() == 0
+        assert here.instances() == []
+
+
+def test_the_parent_may_die(tmp_path: Path) -> None:
+    """kill -9 of `gpufn up` alone: its children notice, end the instances and stop."""
+    with installed(tmp_path / "data") as here:
+        here.deploy()
+        assert here.process is not None
+        children = [here.child("control"), here.child("gateway")]
+        here.process.kill()
+        here.process.wait()
+
+        eventually(lambda: not any(c.is_running() for c in children), within=30, what="the children have stopped")
+        assert here.instances() == []
+
+
+def test_an_instance_may_die(tmp_path: Path) -> None:
+    """A killed instance is replaced, and the deployment is ACTIVE again."""
+    with installed(tmp_path / "data") as here:
+        ids = here.deploy()
+        before = {p.pid for p in here.instances()}
+        for process in here.instances():
+            process.kill()
+
+        eventually(
+            lambda: here.instances() and not before & {p.pid for p in here.instances()}, within=20, what="a new one"
+        )
+        eventually(lambda: here.status(*ids) == "ACTIVE", within=20, what="ACTIVE again")
+        assert here.invoke(ids[0], {"message": "hi"}).status_code == 200
+
+
+def test_one_process_does_it_all(tmp_path: Path) -> None:
+    """`--single-process` serves, stops cleanly on Ctrl-C and leaves nothing running."""
+    with installed(tmp_path / "data", "--single-process") as here:
+        ids = here.deploy()
+
+        assert here.invoke(ids[0], {"message": "hi"}).json() == {"message": "hi"}
+        assert here.stop(signal.SIGINT) == 0
+        assert here.instances() == []
+        assert not (here.data / "running.json").exists()
+
+
+def _answers(here: Installation) -> bool:
+    with here.client() as client:
+        return client.get("/health").status_code == 200
+
+
+def _in_flight(here: Installation, function: str, version: str) -> bool:
+    """Whether the process of the instance has a connection; seen from outside, since control may be down."""
+    return any(p.net_connections(kind="tcp4") and len(p.net_connections(kind="tcp4")) > 1 for p in here.instances())
