@@ -49,16 +49,17 @@ def eventually(look: Callable[[], T | None], *, within: float, what: str) -> T:
 class Installation:
     """One data directory, and the program running on it."""
 
-    def __init__(self, data: Path, *options: str) -> None:
+    def __init__(self, data: Path, *options: str, docker: bool = False) -> None:
         self.data = data
         self.options = options
+        self._environment = {k: v for k, v in ENVIRONMENT.items() if not (docker and "DOCKER" in k)}
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it and wait until it announces itself."""
         command = [*PROGRAM, "up", "--data", str(self.data), "--port", "0", *self.options]
         log = (self.data.parent / f"{self.data.name}.log").open("a")
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, env=ENVIRONMENT, text=True)
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment, text=True)
         log.close()
         eventually(self._is_up, within=30, what="gpufn up announces itself")
 
@@ -153,9 +154,9 @@ class Installation:
 
 
 @contextmanager
-def installed(data: Path, *options: str) -> Iterator[Installation]:
-    """An installation that runs, and that leaves nothing running."""
-    installation = Installation(data, *options)
+def installed(data: Path, *options: str, docker: bool = False) -> Iterator[Installation]:
+    """An installation that runs, and that leaves nothing running. ``docker``: it may use a container engine."""
+    installation = Installation(data, *options, docker=docker)
     try:
         installation.start()
         yield installation

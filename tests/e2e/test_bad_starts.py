@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 from installation import ENVIRONMENT, PROGRAM, eventually, installed
 
@@ -170,5 +171,5 @@ def _fill(path: Path) -> None:
             pass
 
 
-def _refusal(answer: object) -> object:
-    return answer if getattr(answer, "status_code", 200) >= 400 else None
+def _refusal(answer: httpx.Response) -> httpx.Response | None:
+    return answer if answer.is_error else None

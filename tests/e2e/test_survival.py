@@ -82,7 +82,8 @@ def test_everything_may_die(tmp_path: Path) -> None:
         here.start()
 
         eventually(lambda: here.status(*ids) == "ACTIVE", within=30, what="ACTIVE again")
-        assert here.invoke(ids[0], {"message": "hi"}).status_code == 200
+        answer = here.invoke(ids[0], {"message": "hi"})
+        assert answer.status_code == 200, (answer.text, here.log())
         assert here.stop() == 0
         assert here.instances() == []
 
@@ -100,19 +101,28 @@ def test_the_parent_may_die(tmp_path: Path) -> None:
         assert here.instances() == []
 
 
+def test_a_stop_right_after_control_died_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM while control is dead, or starting again, still ends every instance."""
+    with installed(tmp_path / "data") as here:
+        here.deploy()
+        here.child("control").kill()
+
+        assert here.stop() == 0
+        assert here.instances() == []
+
+
 def test_an_instance_may_die(tmp_path: Path) -> None:
     """A killed instance is replaced, and the deployment is ACTIVE again."""
     with installed(tmp_path / "data") as here:
         ids = here.deploy()
-        before = {p.pid for p in here.instances()}
+        before = _ready(here, *ids)
         for process in here.instances():
             process.kill()
 
-        eventually(
-            lambda: here.instances() and not before & {p.pid for p in here.instances()}, within=20, what="a new one"
-        )
+        eventually(lambda: _ready(here, *ids) - before, within=20, what="another one is ready")
         eventually(lambda: here.status(*ids) == "ACTIVE", within=20, what="ACTIVE again")
-        assert here.invoke(ids[0], {"message": "hi"}).status_code == 200
+        answer = here.invoke(ids[0], {"message": "hi"})
+        assert answer.status_code == 200, (answer.text, here.log())
 
 
 def test_one_process_does_it_all(tmp_path: Path) -> None:
@@ -124,6 +134,11 @@ def test_one_process_does_it_all(tmp_path: Path) -> None:
         assert here.stop(signal.SIGINT) == 0
         assert here.instances() == []
         assert not (here.data / "running.json").exists()
+
+
+def _ready(here: Installation, function: str, version: str) -> set[str]:
+    found = here.call("GET", f"/v2/gpufn/functions/{function}/versions/{version}/instances")
+    return {i["instanceId"] for i in found["instances"] if i["status"] == "ready"}
 
 
 def _answers(here: Installation) -> bool:

@@ -21,10 +21,17 @@ STEADY = 30.0
 
 
 class Child:
-    """One role in a process of its own, kept running until ``stop``."""
+    """One role in a process of its own, kept running until ``stop``.
 
-    def __init__(self, role: str, settings: bytes, *, descriptors: tuple[int, ...] = ()) -> None:
+    ``cleans_up``: when it stops it ends what it started, so one that is dead when all is to stop is started once more.
+    """
+
+    def __init__(
+        self, role: str, settings: bytes, *, descriptors: tuple[int, ...] = (), cleans_up: bool = False
+    ) -> None:
         self.role = role
+        self._cleans_up = cleans_up
+        self._changing = asyncio.Lock()
         self._settings = settings
         self._descriptors = descriptors
         self._process: asyncio.subprocess.Process | None = None
@@ -70,16 +77,30 @@ class Child:
             delay = backoff.delay(failures)
             log.error("process died", role=self.role, exit_code=code, restart_in=delay)
             await asyncio.sleep(delay)
-            try:
-                await self.start()
-            except Fatal as error:
-                log.error("process did not start", role=self.role, error=error.message)
+            await self._try_to_start()
+
+    async def _try_to_start(self) -> None:
+        async with self._changing:
+            if not self._stopping:
+                await self._start_again()
+
+    async def _start_again(self) -> None:
+        try:
+            await self.start()
+        except Fatal as error:
+            log.error("process did not start", role=self.role, error=error.message)
 
     async def stop(self, *, grace: float) -> None:
-        """Ask it to end, and make it after ``grace`` seconds."""
-        self._stopping = True
-        if self._process is not None and self._process.returncode is None:
+        """Ask it to end, and make it after ``grace`` seconds. A start under way is awaited first."""
+        async with self._changing:
+            self._stopping = True
+            if self._cleans_up and self._is_dead():
+                await self._start_again()
+        if self._process is not None and not self._is_dead():
             await self._end(self._process, grace=grace)
+
+    def _is_dead(self) -> bool:
+        return self._process is not None and self._process.returncode is not None
 
     async def _end(self, process: asyncio.subprocess.Process, *, grace: float) -> None:
         with contextlib.suppress(ProcessLookupError):

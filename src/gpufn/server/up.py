@@ -108,7 +108,7 @@ async def _processes(settings: Settings, listening: socket.socket) -> AsyncItera
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
         tasks = await stack.enter_async_context(Supervisor())
-        children = (Child("control", line), Child("gateway", line, descriptors=(listening.fileno(),)))
+        children = (Child("control", line, cleans_up=True), Child("gateway", line, descriptors=(listening.fileno(),)))
         for child in children:
             stack.push_async_callback(child.stop, grace=grace)
             await child.start()
