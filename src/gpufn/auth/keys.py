@@ -2,12 +2,13 @@
 
 A key is ``nvapi-``, 8 characters that may be shown, 43 secret characters (256 bits), and 6 characters of checksum, so
 that a mistyped key is recognised without a look into the database (auth page, section 3.4; keys must start with
-``nvapi-``, section 17). Stored is only its HMAC under the installation's pepper.
+``nvapi-``, section 17). Stored is only its keyed hash under the installation's pepper.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import re
 import secrets
@@ -26,8 +27,8 @@ _FORM = re.compile(r"nvapi-[A-Za-z0-9_-]{57}")
 
 
 def digest(pepper: bytes, token: bytes) -> bytes:
-    """What is stored of a key: HMAC-SHA256 under the installation's pepper, 32 bytes."""
-    return hmac.digest(pepper, token, "sha256")
+    """What is stored of a key: BLAKE2b keyed with the installation's pepper, 32 bytes."""
+    return hashlib.blake2b(token, key=pepper, digest_size=32).digest()
 
 
 def mint(

@@ -33,6 +33,18 @@ class Sink(Protocol):
         ...
 
 
+class _Nobody:
+    """A sink that wants nothing any more."""
+
+    def answered(self, head: ResponseHead, body: bytes, last: bool) -> None: ...
+    def more(self, data: bytes, last: bool) -> None: ...
+    def failed(self, reason: str) -> None: ...
+    def hold(self, on: bool) -> None: ...
+
+
+NOBODY = _Nobody()
+
+
 class Forward:
     """A request being passed on. Give it the body first or later, ``start`` it once."""
 
@@ -43,7 +55,7 @@ class Forward:
 
     def __init__(self, sink: Sink, *, chunked: bool, without_body: bool = False) -> None:
         self.complete = False
-        self._sink = sink
+        self._sink: Sink = sink
         self._chunked = chunked
         self._without_body = without_body
         self._pool: Pool | None = None
@@ -71,7 +83,7 @@ class Forward:
         self._buffered += len(data)
         if self._buffered > BUFFER_MAX and not last and not self._held:
             self._held = True
-            self._sink.hold(True)
+            self.hold(True)
 
     def start(self, pool: Pool, head: bytes) -> None:
         """Send ``head`` and what there is of the body as soon as there is a connection."""
@@ -81,13 +93,22 @@ class Forward:
         pool.acquire(self, fresh=not self.complete or self._buffered > REPLAY_MAX)
 
     def cancel(self) -> None:
-        """Nobody wants the response any more. Nothing is called back after this."""
+        """Nobody wants the response any more. Nothing is called back after this.
+
+        Letting go of the sink matters: it holds this forward, and a cycle per request is left to the collector, which
+        costs more than the request itself (memory that is always cold).
+        """
         self._done = True
+        self._sink = None
         self._pending.clear()
         self._replay = b""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.drop()
+
+    def part(self) -> None:
+        """The sink needs nothing more. Without this the two would hold each other until the garbage collector comes."""
+        self._sink = NOBODY
 
     def pause(self, on: bool) -> None:
         """The reader of the response is slow, or ready again."""
@@ -108,13 +129,13 @@ class Forward:
         connection.send(self, data, without_body=self._without_body)
         if self._held:
             self._held = False
-            self._sink.hold(False)
+            self.hold(False)
 
     def unreachable(self, reason: str) -> None:
         if not self._done:
             self._done = True
             self._pending.clear()
-            self._sink.failed(reason)
+            self._fail(reason)
 
     # what the connection calls
 
@@ -123,13 +144,15 @@ class Forward:
         if last:
             self._done = True
             self._connection = None
-        self._sink.answered(head, body, last)
+        if self._sink is not None:
+            self._sink.answered(head, body, last)
 
     def more(self, data: bytes, last: bool) -> None:
         if last:
             self._done = True
             self._connection = None
-        self._sink.more(data, last)
+        if self._sink is not None:
+            self._sink.more(data, last)
 
     def broken(self, reason: str, untouched: bool) -> None:
         self._connection = None
@@ -139,8 +162,12 @@ class Forward:
             self._pool.acquire(self, fresh=True)
             return
         self._done = True
-        self._sink.failed(reason)
+        self._fail(reason)
 
     def hold(self, on: bool) -> None:
-        if not self.complete:
+        if self._sink is not None and not self.complete:
             self._sink.hold(on)
+
+    def _fail(self, reason: str) -> None:
+        if self._sink is not None:
+            self._sink.failed(reason)

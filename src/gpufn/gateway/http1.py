@@ -9,38 +9,19 @@ ways (two lengths, a length and a transfer coding, another coding than ``chunked
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+
+from gpufn.gateway.fields import FRAMING, LISTS, NOTED, SPECIAL_REQUEST, SPECIAL_RESPONSE
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 VALUE = rb"[\t\x20-\x7e\x80-\xff]"
 FIELDS = rb"((?:" + TOKEN + rb"+:" + VALUE + rb"*\r\n)*)\r\n"
 REQUEST = re.compile(rb"(" + TOKEN + rb"{1,32}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n" + FIELDS)
 RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (" + VALUE + rb"*))?\r\n" + FIELDS)
+LINE = re.compile(rb"(([^:\r]+):([^\r]*))\r\n")
 ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@\\]+)(/[^#]*|\?[^#]*)?")
 HOST = re.compile(rb"(?:[0-9A-Za-z](?:[0-9A-Za-z._-]*[0-9A-Za-z])?\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 LENGTH = re.compile(rb"[0-9]{1,18}")
-
-NOTED = frozenset(
-    {
-        b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"authorization", b"accept",
-        b"content-type", b"origin", b"function-id", b"function-version-id", b"nvcf-poll-seconds",
-        b"nvcf-feature-disable-worker-compatibility", b"gpufn-invocation-id", b"access-control-request-method",
-        b"access-control-request-headers",
-    }
-)  # fmt: skip
-"""Request fields whose values the gateway acts upon."""
-LISTS = frozenset({b"connection", b"accept", b"access-control-request-headers"})
-"""Those of them that may come in several lines; any other that does is refused."""
-FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
-"""Response fields that the gateway acts upon."""
-HOP_BY_HOP = frozenset(
-    {
-        b"connection", b"proxy-connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te",
-        b"trailer", b"transfer-encoding", b"upgrade",
-    }
-)  # fmt: skip
-"""Never passed on, in either direction (invocation-plane page, section 5.2)."""
 
 
 class BadMessage(Exception):
@@ -55,15 +36,29 @@ class BadMessage(Exception):
 class RequestHead:
     """A request line and its fields."""
 
-    __slots__ = ("chunked", "expects", "fields", "keep_alive", "length", "method", "minor", "named", "target", "values")
+    __slots__ = (
+        "chunked",
+        "expects",
+        "keep_alive",
+        "length",
+        "method",
+        "minor",
+        "named",
+        "plain",
+        "special",
+        "target",
+        "values",
+    )
 
     def __init__(self, method: bytes, target: bytes, minor: int) -> None:
         self.method = method
         self.target = target
         """Path and query as they came; the absolute form is reduced to this."""
         self.minor = minor
-        self.fields: list[tuple[bytes, bytes]] = []
-        """(name in lower case, the whole line without its end), in order."""
+        self.plain: list[bytes] = []
+        """Lines, without their ends, of fields that mean nothing here."""
+        self.special: list[tuple[bytes, bytes]] = []
+        """(name in lower case, line) of every other field."""
         self.values: dict[bytes, bytes] = {}
         """The trimmed values of the NOTED fields."""
         self.named: frozenset[bytes] = frozenset()
@@ -77,12 +72,13 @@ class RequestHead:
 class ResponseHead:
     """A status line and its fields."""
 
-    __slots__ = ("chunked", "fields", "keep_alive", "length", "named", "reason", "status")
+    __slots__ = ("chunked", "keep_alive", "length", "named", "plain", "reason", "special", "status")
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
         self.status = status
         self.reason = reason
-        self.fields: list[tuple[bytes, bytes]] = []
+        self.plain: list[bytes] = []
+        self.special: list[tuple[bytes, bytes]] = []
         self.named: frozenset[bytes] = frozenset()
         self.length: int | None = None
         self.chunked = False
@@ -106,18 +102,20 @@ def parse_request(data: bytes, headers_max: int) -> RequestHead:
         raise _why_not(data)
     method, target, minor, block = match.groups()
     head = RequestHead(method, target, 1 if minor == b"1" else 0)
-    lines = block.split(b"\r\n")
-    if len(lines) > headers_max + 1:
+    lines = LINE.findall(block)
+    if len(lines) > headers_max:
         raise BadMessage(f"the request has more than {headers_max} header lines", 431)
-    values, fields = head.values, head.fields
-    for line in lines[:-1]:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        fields.append((name, line))
+    values, plain, special = head.values, head.plain, head.special
+    for line, written, raw in lines:
+        name = written.lower()
+        if name not in SPECIAL_REQUEST:
+            plain.append(line)
+            continue
+        special.append((name, line))
         if name in NOTED:
             if name in values:
-                value = _merged(name, values[name], value)
-            values[name] = value.strip(b" \t")
+                raw = _merged(name, values[name], raw)  # noqa: PLW2901
+            values[name] = raw.strip(b" \t")
     _request_framing(head)
     _request_target(head)
     return head
@@ -130,27 +128,35 @@ def parse_response(data: bytes, headers_max: int) -> ResponseHead:
         raise BadMessage("not an HTTP/1.1 response head", 502)
     minor, status, reason, block = match.groups()
     head = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0)
-    lines = block.split(b"\r\n")
-    if len(lines) > headers_max + 1:
+    lines = LINE.findall(block)
+    if len(lines) > headers_max:
         raise BadMessage(f"the response has more than {headers_max} header lines", 502)
     values: dict[bytes, bytes] = {}
-    for line in lines[:-1]:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        head.fields.append((name, line))
+    plain, special = head.plain, head.special
+    for line, written, raw in lines:
+        name = written.lower()
+        if name not in SPECIAL_RESPONSE:
+            plain.append(line)
+            continue
+        special.append((name, line))
         if name in FRAMING:
             if name in values:
-                value = _merged(name, values[name], value)
-            values[name] = value.strip(b" \t")
+                raw = _merged(name, values[name], raw)  # noqa: PLW2901
+            values[name] = raw.strip(b" \t")
     _response_framing(head, values)
     return head
 
 
-def end_to_end(fields: Iterable[tuple[bytes, bytes]], named: frozenset[bytes], drop: frozenset[bytes]) -> list[bytes]:
+def end_to_end(head: RequestHead | ResponseHead, drop: frozenset[bytes]) -> list[bytes]:
     """The lines to pass on: all but those in ``drop`` and those that ``Connection`` named."""
+    named = head.named
     if named:
         drop = drop | named
-    return [line for name, line in fields if name not in drop]
+        lines = [line for line in head.plain if line.partition(b":")[0].lower() not in named]
+    else:
+        lines = head.plain.copy()
+    lines += [line for name, line in head.special if name not in drop]
+    return lines
 
 
 def _merged(name: bytes, first: bytes, second: bytes) -> bytes:

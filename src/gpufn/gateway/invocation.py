@@ -18,8 +18,9 @@ from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
 from gpufn.gateway.deadlines import Timed
+from gpufn.gateway.fields import HOP_BY_HOP, OWNED
 from gpufn.gateway.forward import Forward
-from gpufn.gateway.http1 import HOP_BY_HOP, RequestHead, ResponseHead, end_to_end
+from gpufn.gateway.http1 import RequestHead, ResponseHead, end_to_end
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import (
     ERROR_BODY_MAX,
@@ -37,15 +38,6 @@ from gpufn.gateway.snapshot import Grant
 from gpufn.gateway.version import Version
 from gpufn.runtime.clock import loop_now
 
-OWNED = frozenset(
-    {
-        b"nvcf-reqid", b"nvcf-sub", b"nvcf-ncaid", b"nvcf-function-id", b"nvcf-function-version-id",
-        b"nvcf-function-name", b"nvcf-asset-dir", b"nvcf-large-output-dir", b"nvcf-max-response-size-bytes",
-        b"nvcf-function-asset-ids", b"nvcf-backend", b"nvcf-instancetype", b"nvcf-region", b"nvcf-env",
-        b"nvcf-nspectid", b"nvcf-invocation-region", b"nvcf-poll-seconds",
-    }
-)  # fmt: skip
-"""Fields only the platform may set on the way to an instance (section 10.2)."""
 OPT_OUT = b"nvcf-feature-disable-worker-compatibility"
 REQUEST_DROP = HOP_BY_HOP | OWNED | {b"authorization", b"host", b"content-length", b"expect", b"gpufn-invocation-id"}
 DIRECT_DROP = REQUEST_DROP | {OPT_OUT}
@@ -102,10 +94,15 @@ class Admitted(NamedTuple):
 class Invocation:
     """One call. The edge gives it the request's body, its version a slot, its forward the response."""
 
-    slice: dict[Timed, None] | None = None
+    __slots__ = (
+        "_collected", "_compatible", "_cors", "_direct", "_edge", "_forward", "_head", "_plane", "_request",
+        "_reserved", "_since", "_size", "_slot", "_window", "_window_end", "give_up_at", "grant", "id", "phase",
+        "poller", "result", "slice", "version",
+    )  # fmt: skip
 
     def __init__(self, plane: Plane, edge: Edge, head: RequestHead, admitted: Admitted) -> None:
         now = loop_now()
+        self.slice: dict[Timed, None] | None = None
         self.id = admitted.id
         self.grant = admitted.grant
         self.version = admitted.version
@@ -176,7 +173,7 @@ class Invocation:
             extra += b"Transfer-Encoding: chunked\r\n"
         elif request.length or b"content-length" in request.values:
             extra += b"Content-Length: %d\r\n" % request.length
-        lines = end_to_end(request.fields, request.named, drop)
+        lines = end_to_end(request, drop)
         lines.append(b"\r\n")
         return (
             b"%b%bNVCF-REQID: %b\r\nNVCF-ASSET-DIR: %b/inputAssets/%b\r\nNVCF-LARGE-OUTPUT-DIR: %b/response/%b\r\n"
@@ -222,7 +219,7 @@ class Invocation:
             self._edge.hold(on)
 
     def _lines(self, head: ResponseHead) -> list[bytes]:
-        lines = end_to_end(head.fields, head.named, CORS_DROP if self._cors else RESPONSE_DROP)
+        lines = end_to_end(head, CORS_DROP if self._cors else RESPONSE_DROP)
         lines += trio(self.id, head.status)
         lines += self._cors
         return lines
@@ -244,7 +241,7 @@ class Invocation:
             return
         self._reserved += len(data)
         if last:
-            lines = end_to_end(head.fields, head.named, RESPONSE_DROP)
+            lines = end_to_end(head, RESPONSE_DROP)
             self._conclude(Reply(head.status, tuple(lines), b"".join(self._collected)))
 
     def _conclude(self, reply: Reply) -> None:
@@ -372,6 +369,7 @@ class Invocation:
         if self.phase is Phase.DONE:
             return
         self.phase = Phase.DONE
+        self._forward.cancel()
         self._edge = None
         self.result = None
         self._collected.clear()
@@ -379,6 +377,7 @@ class Invocation:
         self._reserved = 0
         self._plane.deadlines.cancel(self)
         self._plane.calls.pop(self.id, None)
+        self._forward.part()
         self._free_slot()
 
     def _free_slot(self) -> None:

@@ -7,8 +7,9 @@ word could be taken.
 from __future__ import annotations
 
 from gpufn.gateway.deadlines import Deadlines, Timed
+from gpufn.gateway.fields import FORWARDED, HOP_BY_HOP
 from gpufn.gateway.forward import Forward
-from gpufn.gateway.http1 import HOP_BY_HOP, RequestHead, ResponseHead, end_to_end
+from gpufn.gateway.http1 import RequestHead, ResponseHead, end_to_end
 from gpufn.gateway.invocation import Edge
 from gpufn.gateway.problems import problem
 from gpufn.gateway.upstream import Pool
@@ -16,10 +17,7 @@ from gpufn.runtime.clock import loop_now
 
 HEAD_TIMEOUT = 300.0
 """Seconds control may take to begin its response."""
-REQUEST_DROP = HOP_BY_HOP | {
-    b"content-length", b"expect", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host",
-    b"x-forwarded-port", b"x-real-ip",
-}  # fmt: skip
+REQUEST_DROP = HOP_BY_HOP | FORWARDED | {b"content-length", b"expect"}
 RESPONSE_DROP = HOP_BY_HOP | {b"content-length"}
 
 
@@ -56,11 +54,15 @@ class RelayCall:
         self._deadlines.cancel(self)
         self._answering = True
         if self._edge is not None:
-            self._edge.head(head, end_to_end(head.fields, head.named, RESPONSE_DROP), body, last)
+            self._edge.head(head, end_to_end(head, RESPONSE_DROP), body, last)
+        if last:
+            self._end()
 
     def more(self, data: bytes, last: bool) -> None:
         if self._edge is not None:
             self._edge.more(data, last)
+        if last:
+            self._end()
 
     def failed(self, reason: str) -> None:
         edge = self._end()
@@ -86,11 +88,12 @@ class RelayCall:
     def _end(self) -> Edge | None:
         self._deadlines.cancel(self)
         edge, self._edge = self._edge, None
+        self._forward.part()
         return edge
 
     def _outgoing(self) -> bytes:
         head = self._request
-        lines = end_to_end(head.fields, head.named, REQUEST_DROP)
+        lines = end_to_end(head, REQUEST_DROP)
         if head.chunked:
             lines.append(b"Transfer-Encoding: chunked")
         elif head.length or b"content-length" in head.values:

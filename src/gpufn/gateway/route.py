@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache
 from typing import TypeAlias
 
 from gpufn.gateway.http1 import RequestHead
@@ -65,20 +67,35 @@ class Relay:
 
 Target: TypeAlias = Pexec | PexecStatus | QueuePosition | Direct | Relay
 RELAY = Relay()
+REMEMBERED_MAX = 160
+"""Longest host and path, in bytes, whose meaning is remembered."""
+
+
+class Undecided(Enum):
+    """What the host leaves open."""
+
+    BY_PATH = auto()
+    BY_HEADER_OR_PATH = auto()
+
+
+BY_PATH, BY_HEADER_OR_PATH = Undecided.BY_PATH, Undecided.BY_HEADER_OR_PATH
 
 
 def route(head: RequestHead) -> Target:
     """The target of a request whose head was accepted."""
     values = head.values
     host = values.get(b"host", b"")
-    service = host.partition(b".")[0].lower()
-    if service not in CONTROL_HOSTS:
-        direct = _by_header(values) or _by_host(host)
-        if direct is not None:
-            return direct
-    elif service != b"api":
+    by_host = _host(host) if len(host) <= REMEMBERED_MAX else _host.__wrapped__(host)
+    if by_host is RELAY:
         return RELAY
-    return _by_path(head.target)
+    if by_host is not BY_PATH and b"function-id" in values:
+        by_header = _by_header(values)
+        if by_header is not None:
+            return by_header
+    if isinstance(by_host, Direct):
+        return by_host
+    target = head.target
+    return _by_path(target) if len(target) <= REMEMBERED_MAX else _by_path.__wrapped__(target)
 
 
 def is_uuid(text: bytes) -> bool:
@@ -96,6 +113,15 @@ def _by_header(values: dict[bytes, bytes]) -> Direct | None:
     return Direct(function_id, version_id)
 
 
+@lru_cache(1024)
+def _host(host: bytes) -> Direct | Relay | Undecided:
+    """What the host alone says."""
+    service = host.partition(b".")[0].lower()
+    if service in CONTROL_HOSTS:
+        return BY_PATH if service == b"api" else RELAY
+    return _by_host(host) or BY_HEADER_OR_PATH
+
+
 def _by_host(host: bytes) -> Direct | None:
     """``<functionId>.…``, or ``<versionId>.<functionId>.…``: version first."""
     match = UUID_HOST.fullmatch(host)
@@ -105,6 +131,7 @@ def _by_host(host: bytes) -> Direct | None:
     return Direct(first, None) if second is None else Direct(second, first)
 
 
+@lru_cache(4096)
 def _by_path(target: bytes) -> Target:
     match = PATH.fullmatch(target)
     if match is None:

@@ -75,7 +75,7 @@ class Service:
         if not self._snapshot.ready:
             detail = "the gateway is starting and has not heard from control yet; retry"
             raise Refused(problem(503, detail, b"retry-after: 1"))
-        return admission.grant(self._snapshot, token, pepper=self._pepper, wall=utc_now().timestamp())
+        return admission.grant(self._snapshot, token, pepper=self._pepper, wall=_wall)
 
     def _admit(
         self, head: RequestHead, token: bytes, function_id: bytes, version_id: bytes | None, *, direct: bool
@@ -147,6 +147,10 @@ class Service:
             "detail": detail,
         }
         return document(found)
+
+
+def _wall() -> float:
+    return utc_now().timestamp()
 
 
 def _check_pexec(head: RequestHead, function_id: bytes, version_id: bytes | None) -> None:

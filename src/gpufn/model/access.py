@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from gpufn.model.ids import AccountId, KeyId
 
@@ -47,7 +48,7 @@ class ApiKey:
     prefix: str
     """The first characters, for people to recognise it: ``nvapi-AbCdEfGh``."""
     digest: bytes
-    """HMAC-SHA256 of the whole key under the installation's pepper; 32 bytes."""
+    """The keyed hash of the whole key under the installation's pepper; 32 bytes."""
     nca_id: AccountId
     owner: str
     description: str
@@ -78,6 +79,10 @@ class Principal:
 
     def reaches_account(self) -> bool:
         """Whether every function of the account is within reach, so that new ones may be made."""
+        return self._reaches_account
+
+    @cached_property
+    def _reaches_account(self) -> bool:
         return Resource("account-functions", "*") in self.resources
 
     def reaches_function(self, function_id: str) -> bool:

@@ -75,7 +75,7 @@ class KeyGrant(Wire):
     type: Literal["key"] = "key"
     key_id: str
     digest: str
-    """HMAC-SHA256 of the key under the pepper, in hexadecimal."""
+    """The keyed hash of the key under the pepper, in hexadecimal."""
     nca_id: str
     owner: str
     scopes: tuple[str, ...]
