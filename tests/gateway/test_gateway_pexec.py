@@ -7,24 +7,8 @@ import json
 import uuid
 
 import pytest
-from gateway_world import (
-    ABSENT,
-    KEY,
-    PEXEC,
-    PINNED,
-    V2,
-    Answer,
-    F,
-    Seen,
-    V,
-    a_key,
-    a_known,
-    a_world,
-    answer,
-    gone,
-    read_body,
-    revoked,
-)
+from gateway_fakes import Seen, answer, read_body
+from gateway_world import ABSENT, KEY, PEXEC, PINNED, V2, Answer, F, V, a_key, a_known, a_world, gone, revoked
 
 from gpufn.model.status import FunctionStatus
 
@@ -97,7 +81,7 @@ async def test_the_long_form_of_the_path_is_the_same() -> None:
 
 
 async def test_container_sees_the_platforms_headers_once() -> None:
-    """Every header of section 10.2 is there in its spelling, with the platform's value, and the client's copy is not."""
+    """Every header of section 10.2 is there in its spelling with the platform's value; the client's copies are not."""
     async with a_world() as world:
         await world.deploy(await world.instance())
         evil = {name: "evil" for name in OWNED if name != "nvcf-poll-seconds"}
@@ -266,7 +250,7 @@ async def test_windows(headers: dict[str, str], low: int, high: int) -> None:
 
 
 async def test_container_errors_become_problems() -> None:
-    """In compatibility mode an instance's error is a problem with its message; with Accept SSE or opt-out it is verbatim."""
+    """In compatibility mode an instance's error is a problem with its message; for SSE or on opt-out it is verbatim."""
 
     async def refuse(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_body(reader, seen)

@@ -6,20 +6,8 @@ import asyncio
 import json
 import uuid
 
-from gateway_world import (
-    ABSENT,
-    PEXEC,
-    PINNED,
-    F,
-    Seen,
-    Server,
-    V,
-    World,
-    a_key,
-    a_world,
-    answer,
-    read_body,
-)
+from gateway_fakes import Seen, Server, answer, read_body
+from gateway_world import ABSENT, PEXEC, PINNED, F, V, World, a_key, a_world
 
 ONE = {"NVCF-POLL-SECONDS": "1"}
 
@@ -67,7 +55,7 @@ async def test_no_instance_is_a_504_with_the_reason() -> None:
         found = await world.call("POST", PINNED, ONE)
         assert 1.1 < asyncio.get_running_loop().time() - began < 2.0
         assert (found.status, found["nvcf-status"]) == (504, "errored")
-        assert uuid.UUID(found["nvcf-reqid"])
+        assert uuid.UUID(found["nvcf-reqid"]).version == 4
         detail = json.loads(found.body)["detail"]
         assert "starting: at position 1 of 1; 0 instances ready, 1 starting; pulling image 41 %" in detail
         await world.deploy(await world.instance())

@@ -93,13 +93,8 @@ class Forward:
         pool.acquire(self, fresh=not self.complete or self._buffered > REPLAY_MAX)
 
     def cancel(self) -> None:
-        """Nobody wants the response any more. Nothing is called back after this.
-
-        Letting go of the sink matters: it holds this forward, and a cycle per request is left to the collector, which
-        costs more than the request itself (memory that is always cold).
-        """
+        """Nobody wants the response any more. Nothing is called back after this."""
         self._done = True
-        self._sink = None
         self._pending.clear()
         self._replay = b""
         connection, self._connection = self._connection, None
@@ -135,7 +130,7 @@ class Forward:
         if not self._done:
             self._done = True
             self._pending.clear()
-            self._fail(reason)
+            self._sink.failed(reason)
 
     # what the connection calls
 
@@ -144,15 +139,13 @@ class Forward:
         if last:
             self._done = True
             self._connection = None
-        if self._sink is not None:
-            self._sink.answered(head, body, last)
+        self._sink.answered(head, body, last)
 
     def more(self, data: bytes, last: bool) -> None:
         if last:
             self._done = True
             self._connection = None
-        if self._sink is not None:
-            self._sink.more(data, last)
+        self._sink.more(data, last)
 
     def broken(self, reason: str, untouched: bool) -> None:
         self._connection = None
@@ -162,12 +155,8 @@ class Forward:
             self._pool.acquire(self, fresh=True)
             return
         self._done = True
-        self._fail(reason)
+        self._sink.failed(reason)
 
     def hold(self, on: bool) -> None:
-        if self._sink is not None and not self.complete:
+        if not self.complete:
             self._sink.hold(on)
-
-    def _fail(self, reason: str) -> None:
-        if self._sink is not None:
-            self._sink.failed(reason)

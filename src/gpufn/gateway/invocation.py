@@ -369,7 +369,6 @@ class Invocation:
         if self.phase is Phase.DONE:
             return
         self.phase = Phase.DONE
-        self._forward.cancel()
         self._edge = None
         self.result = None
         self._collected.clear()
@@ -385,8 +384,6 @@ class Invocation:
         if slot is not None:
             self._plane.load.changed = True
             self.version.release(slot)
-
-    # ------------------------------------------------------------------ for people
 
     def describe(self) -> tuple[str, str]:
         """(phase, what the call is waiting for), for a 504 and for who asks for its position."""

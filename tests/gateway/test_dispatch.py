@@ -1,0 +1,170 @@
+"""Queue, slots and their meeting: never too many, never out of order, nobody forgotten."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings, strategies as st
+
+from gpufn.gateway.deadlines import SLICE, Deadlines, Timed
+from gpufn.gateway.dispatch import assign
+from gpufn.gateway.queue import Queue
+from gpufn.gateway.results import TOMBSTONE_SECONDS, Results
+from gpufn.gateway.slots import Slot, Slots
+from gpufn.gateway.upstream import Pool
+from gpufn.runtime.supervisor import Supervisor
+from gpufn.settings import GatewaySettings
+from gpufn.wire.feed import RouteInstance
+
+
+class Waiter:
+    """Someone in a queue."""
+
+    def __init__(self, number: int, give_up_at: float) -> None:
+        self.number, self.give_up_at = number, give_up_at
+
+
+def an_instance(name: int, slots: int) -> RouteInstance:
+    return RouteInstance(
+        id=str(name), host="h", port=name + 1, slots=slots, gpu="g", instance_type="t", shared_dir="/var/inf"
+    )
+
+
+def some_slots() -> Slots:
+    tasks = Supervisor()
+    return Slots(lambda facts: Pool(GatewaySettings(), tasks, host=facts.host, port=facts.port))
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("arrive"), st.integers(1, 40)),
+    st.tuples(st.just("release"), st.integers(0, 20)),
+    st.tuples(st.just("leave"), st.integers(0, 20)),
+    st.tuples(st.just("route"), st.lists(st.integers(1, 3), max_size=3)),
+    st.tuples(st.just("wait"), st.integers(1, 10)),
+)
+
+
+class History:
+    """A queue and slots, and what should be true of them."""
+
+    def __init__(self) -> None:
+        self.queue, self.slots, self.now = Queue(1000), some_slots(), 0.0
+        self.running: list[Slot] = []
+        self.waiting: list[Waiter] = []
+        self._arrived = 0
+
+    def arrive(self, patience: int) -> None:
+        waiter = Waiter(self._arrived, self.now + patience)
+        self._arrived += 1
+        assert self.queue.push(waiter)
+        self.waiting.append(waiter)
+
+    def release(self, which: int) -> None:
+        if self.running:
+            slot = self.running.pop(which % len(self.running))
+            slot.release()
+            slot.release()
+
+    def leave(self, which: int) -> None:
+        if self.waiting:
+            assert self.queue.remove(self.waiting.pop(which % len(self.waiting)))
+
+    def route(self, limits: list[int]) -> None:
+        self.slots.update([an_instance(number, limit) for number, limit in enumerate(limits)])
+
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    def assign(self) -> None:
+        """Assign, and check everything."""
+        result = assign(self.queue, self.slots, self.now)
+        started = [waiter for waiter, _ in result.started]
+        self.running += [slot for _, slot in result.started]
+        alive = [waiter for waiter in self.waiting if waiter.give_up_at > self.now]
+        assert started == alive[: len(started)]
+        assert all(waiter.give_up_at <= self.now for waiter in result.expired)
+        self.waiting = [w for w in self.waiting if w not in started and w not in result.expired]
+        assert len(self.queue) == len(self.waiting)
+        assert self.slots.free == 0 or not self.waiting
+        assert self.slots.busy == len(self.running) == sum(self.slots.busy_by_instance().values())
+        assert all(slot.instance.busy <= slot.instance.limit for _, slot in result.started)
+
+
+@given(st.lists(STEPS, max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_assignment_is_exact_and_in_order(steps: list[tuple[str, int | list[int]]]) -> None:
+    """After any history: no instance above its slots, no free slot while someone waits, starts in order of arrival."""
+    history = History()
+    for verb, value in steps:
+        getattr(history, verb)(value)
+        history.assign()
+    for slot in history.running:
+        slot.release()
+    assert history.slots.busy == 0
+    assert history.slots.busy_by_instance() == {}
+
+
+def test_a_full_queue_takes_no_more() -> None:
+    """The queue is bounded, and positions count from one."""
+    queue = Queue(2)
+    first, second, third = (Waiter(n, 1.0) for n in range(3))
+    assert (queue.push(first), queue.push(second), queue.push(third)) == (True, True, False)
+    assert (queue.position(first), queue.position(second), queue.position(third)) == (1, 2, 0)
+    assert not queue.remove(third)
+
+
+def test_the_least_busy_instance_is_taken() -> None:
+    """Work spreads evenly over the instances."""
+    slots = some_slots()
+    slots.update([an_instance(n, 5) for n in range(3)])
+    for _ in range(6):
+        assert slots.take() is not None
+    assert slots.busy_by_instance() == {"0": 2, "1": 2, "2": 2}
+    assert (slots.total, slots.ready, slots.free) == (15, 3, 9)
+
+
+class Bell:
+    """Rings when due."""
+
+    slice: dict[Timed, None] | None = None
+
+    def __init__(self) -> None:
+        self.rung: list[float] = []
+
+    def expire(self, now: float) -> None:
+        self.rung.append(now)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_deadlines_are_never_early_and_hardly_late(dues: list[float]) -> None:
+    """Everything rings once, not before it is due, and at most two slices after."""
+    wheel, bells = Deadlines(), [Bell() for _ in dues]
+    for bell, due in zip(bells, dues, strict=True):
+        wheel.schedule(bell, due + 50)
+        wheel.schedule(bell, due)
+    for step in range(int(101 / SLICE)):
+        wheel.advance(step * SLICE)
+    for bell, due in zip(bells, dues, strict=True):
+        assert len(bell.rung) == 1
+        assert due - 1e-9 <= bell.rung[0] <= due + 2 * SLICE
+
+
+def test_a_cancelled_deadline_is_silent() -> None:
+    """What was cancelled does not ring."""
+    wheel, bell = Deadlines(), Bell()
+    wheel.schedule(bell, 1.0)
+    wheel.cancel(bell)
+    wheel.advance(2.0)
+    assert bell.rung == []
+
+
+def test_results_are_bounded() -> None:
+    """A result, all results, and the memory of abandoned ones have limits."""
+    results = Results(each_max=10, total_max=15)
+    assert results.reserve(10, 0) is None
+    assert "larger than 10 bytes" in (results.reserve(1, 10) or "")
+    assert "already take 15 bytes" in (results.reserve(6, 0) or "")
+    results.free(10)
+    assert results.reserve(6, 0) is None
+    results.abandon(b"a", 0.0)
+    assert results.was_abandoned(b"a", 1.0)
+    assert not results.was_abandoned(b"a", TOMBSTONE_SECONDS + 1)
