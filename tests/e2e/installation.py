@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 PROGRAM = (sys.executable, "-m", "gpufn")
 ENVIRONMENT = {
-    "PATH": os.environ["PATH"],  # noqa: TID251
+    "PATH": os.environ["PATH"],
     "HOME": "/nonexistent",
     "GPUFN_LOG__FORMAT": "text",
     "GPUFN_DOCKER__ENABLED": "no",
@@ -37,12 +37,12 @@ ECHO = {
 
 def eventually(look: Callable[[], T | None], *, within: float, what: str) -> T:
     """The first true value of ``look``; fails with ``what`` when there is none within so many seconds."""
-    end = time.monotonic() + within  # noqa: TID251
+    end = time.monotonic() + within
     while True:
         found = look()
         if found:
             return found
-        assert time.monotonic() < end, f"not within {within} s: {what}"  # noqa: TID251
+        assert time.monotonic() < end, f"not within {within} s: {what}"
         time.sleep(0.05)
 
 

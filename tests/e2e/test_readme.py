@@ -67,10 +67,10 @@ def test_from_install_to_answer_within_a_minute(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     binaries = tmp_path / "venv" / "bin"
     install, start = block("setup").strip().split(" && ")
-    environment = {"PATH": f"{binaries}:{os.environ['PATH']}"}  # noqa: TID251
+    environment = {"PATH": f"{binaries}:{os.environ['PATH']}"}
     subprocess.run(install.split(), cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
 
-    began = time.monotonic()  # noqa: TID251
+    began = time.monotonic()
     process = subprocess.Popen(
         start.split(),
         env=ENVIRONMENT | environment | {"XDG_DATA_HOME": str(tmp_path), "GPUFN_SERVER__PORT": "0"},
@@ -80,7 +80,7 @@ def test_from_install_to_answer_within_a_minute(tmp_path: Path) -> None:
     try:
         eventually((tmp_path / "gpufn" / "running.json").exists, within=60, what="gpufn runs")
         printed = shell(block("first-invocation"), home=tmp_path, binaries=binaries)
-        took = time.monotonic() - began  # noqa: TID251
+        took = time.monotonic() - began
     finally:
         process.terminate()
         process.wait(30)

@@ -1,0 +1,74 @@
+"""NVIDIA's own SDK, unmodified, against a running installation: the newest release, and the last one that invokes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from installation import ENVIRONMENT, Installation, installed
+
+from gpufn.compute.catalog import SAMPLES
+
+pytestmark = [pytest.mark.clients, pytest.mark.e2e, pytest.mark.timeout(600)]
+SAMPLE = SAMPLES / "echo"
+DRIVER = Path(__file__).with_name("drive_ngcsdk.py")
+
+
+def environment(root: Path, package: str) -> Path:
+    """A virtual environment with nothing but ``package`` in it."""
+    subprocess.run([sys.executable, "-m", "venv", str(root)], check=True)
+    install = [str(root / "bin" / "pip"), "install", "-q", package]
+    done = subprocess.run(install, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    return root / "bin" / "python"
+
+
+def drive(here: Installation, python: Path, home: Path) -> dict[str, Any]:
+    """Run the driver; what it saw."""
+    settings = {
+        "NGC_CLI_API_URL": here.url,
+        "NGC_CLI_AUTH_URL": here.url,
+        "NGC_CLI_API_KEY": here.key,
+        "NGC_CLI_ORG": "nvcf-default",
+        "NGC_CLI_TEAM": "no-team",
+        "NGC_CLI_HOME": str(home),
+        "HOME": str(home),
+    }
+    done = subprocess.run(
+        [str(python), str(DRIVER), here.url, here.key],
+        env=ENVIRONMENT | settings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return seen
+
+
+@pytest.mark.parametrize("release", ["4.37.0", "3.169.4"])
+def test_the_life_of_a_function_through_ngcsdk(release: str, tmp_path: Path) -> None:
+    """Create, list, deploy, update, invoke and stream (3.x), restart, undeploy and delete, as the SDK does them."""
+    python = environment(tmp_path / "venv", f"ngcsdk=={release}")
+    with installed(tmp_path / "gpufn") as here:
+        added = here.gpufn("image", "add", str(SAMPLE), "--name", "docker.io/team/echo")  # the SDK wants a full name
+        assert added.returncode == 0, added.stderr
+        seen = drive(here, python, tmp_path)
+
+    assert seen["created"] == "INACTIVE"
+    assert "from-sdk" in seen["listed"]
+    assert seen["info"] == "from-sdk"
+    assert seen["deployed"] == "DEPLOYING"
+    assert seen["status"] == "ACTIVE"
+    assert seen["updated"] == 2
+    assert seen["restarted"] == "DEPLOYING"
+    assert seen["undeployed"] == "INACTIVE"
+    assert seen["left"] == 0
+    if release.startswith("3."):
+        assert seen["answer"] == {"message": "hello"}
+        assert seen["stream"].count("hi") == 3
