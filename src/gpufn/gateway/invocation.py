@@ -127,8 +127,7 @@ class Invocation:
         self._forward = Forward(self, chunked=head.chunked, without_body=head.method == b"HEAD")
         self._head: ResponseHead | None = None
         self._collected: list[bytes] = []
-        self._size = 0
-        self._reserved = 0
+        self._size = self._reserved = 0
 
     # ------------------------------------------------------------------ the request
 
