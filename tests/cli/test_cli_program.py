@@ -30,7 +30,7 @@ HEAVY = ("httpx", "rich", "pydantic", "sqlalchemy", "fastapi", "structlog", "uvi
 
 
 def gpufn(*argv: str, api: FakeApi | None = None, **options: Any) -> subprocess.Popen[bytes]:
-    environ = {"PATH": os.environ["PATH"], "GPUFN_DATA": "/nonexistent/gpufn"}  # noqa: TID251  a child needs one
+    environ = {"PATH": os.environ["PATH"], "GPUFN_DATA": "/nonexistent/gpufn"}
     if api is not None:
         environ |= {"GPUFN_URL": api.url, "GPUFN_API_KEY": KEY}
     command = [sys.executable, "-m", "gpufn.cli.main", *argv]

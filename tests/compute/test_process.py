@@ -366,7 +366,7 @@ async def test_killed_at_any_step_loses_and_leaks_nothing(place: Place, crash: s
     child = subprocess.Popen(  # noqa: ASYNC220  (a few milliseconds, in a test)
         [sys.executable, "-c", CHILD, str(place.data), request.instance_id, crash],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},  # noqa: TID251  (the child is a new gpufn)
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )
     assert child.stdout is not None
     assert await asyncio.to_thread(child.stdout.readline) == b"here\n"

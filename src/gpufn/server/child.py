@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 
@@ -9,6 +10,7 @@ import uvloop
 
 from gpufn.model.errors import Fatal
 from gpufn.runtime import log
+from gpufn.runtime.supervisor import Supervisor
 from gpufn.server import lifeline
 from gpufn.server.logging import configure
 from gpufn.settings import Settings
@@ -17,10 +19,14 @@ from gpufn.settings import Settings
 async def _control(settings: Settings) -> None:
     from gpufn.server import control  # each role loads only what it needs
 
-    async with control.running(settings) as first_boot:
-        lifeline.report_ready(first_boot=first_boot)
-        reason = await lifeline.wait_for_end()
-        log.get_logger("control").info("stopping", reason=reason)
+    async with control.running(settings, succeeded=True) as running, Supervisor() as tasks:
+        lifeline.report_ready(first_boot=running.first_boot)
+        end = tasks.start(lifeline.wait_for_end(), name="lifeline")
+        failed = tasks.start(running.tasks.wait_failed(), name="failed")
+        await asyncio.wait({end, failed}, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            failed.result()  # raises: the parent starts a successor, which takes the instances over
+        log.get_logger("control").info("stopping", reason=end.result())
 
 
 async def _gateway(settings: Settings, descriptor: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,23 @@ from gpufn.wire.feed import Message
 log = get_logger("control")
 
 
+@dataclass(frozen=True)
+class Control:
+    """The role while it runs. ``tasks.wait_failed`` raises when an essential part of it has failed."""
+
+    first_boot: bool
+    """Whether it made the admin key."""
+    tasks: Supervisor
+
+
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[bool]:
-    """The control role, serving. Yields whether this was the first boot, which made the admin key. On exit instances
-    are ended and nothing is left running.
+async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterator[Control]:
+    """The control role, serving. On exit instances are ended and nothing is left running; only when it fails and will
+    be ``succeeded`` by another one are they left for that to take over.
 
     The data directory is locked already. Raises Fatal when it cannot start.
     """
+    leave = succeeded
     data = DataDirectory(settings.data)
     db = Sqlite(_database_path(settings, data))
     first_boot = await _prepare(db, data)
@@ -54,45 +65,36 @@ async def running(settings: Settings) -> AsyncIterator[bool]:
     async with Supervisor() as outer:
         backend = _backend(settings, data, gpus.Devices(devices), outer)
         controllers = Controllers(
-            ControllersContext(
-                db=db,
-                backend=backend,
-                probe=probe,
-                hints=hints,
-                load=load,
-                feed=feed,
-                cluster=cluster,
-                settings=settings.controllers,
-            )
+            ControllersContext(db, backend, probe, hints, load, feed, cluster, settings.controllers)
         )
         context = ApiContext(
-            db=db,
-            hints=hints,
-            load=load,
-            cluster=cluster,
-            pepper=data.pepper(),
-            logs=backend,
-            started_at=utc_now(),
-            backends=lambda: _report(backend),
+            db, hints, load, cluster, data.pepper(), backend, started_at=utc_now(), backends=lambda: _report(backend)
         )
-        try:
-            await backend.open()
-        except BackendError as error:
-            raise Fatal(f"no functions can run: {error}") from error
+        await _open(backend)
         try:
             async with Supervisor() as tasks:
                 tasks.start(controllers.run(), name="controllers", essential=True)
-                for name, path, application in (
-                    ("api", data.control_socket, app.build(context)),
-                    ("feed", data.feed_socket, internal.build(feed, load, hints)),
-                ):
-                    server = _Server(application)
-                    tasks.start(server.serve([listen(path)]), name=name, essential=True)
-                    await server.wait_started()
-                yield first_boot
+                await _serve(tasks, "api", data.control_socket, app.build(context))
+                await _serve(tasks, "feed", data.feed_socket, internal.build(feed, load, hints))
+                yield Control(first_boot, tasks)
+            leave = False
         finally:
-            await backend.close(terminate=True)
+            await backend.close(terminate=not leave)
             await db.close()
+
+
+async def _open(backend: LocalBackend) -> None:
+    try:
+        await backend.open()
+    except BackendError as error:
+        raise Fatal(f"no functions can run: {error}") from error
+
+
+async def _serve(tasks: Supervisor, name: str, path: Path, application: Any) -> None:
+    """Have ``application`` answer on a Unix socket; returns once it does."""
+    server = _Server(application)
+    tasks.start(server.serve([listen(path)]), name=name, essential=True)
+    await server.wait_started()
 
 
 async def _prepare(db: Sqlite, data: DataDirectory) -> bool:

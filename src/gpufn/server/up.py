@@ -87,13 +87,17 @@ async def _one_process(
         if not stop.done():
             stop.set_result(None)
 
-    async with control.running(settings) as fresh, Supervisor() as tasks:
+    async with control.running(settings) as role, Supervisor() as tasks:
         serving = gateway.serve(settings, listening, ready=ready.set, end=lambda: asyncio.shield(stop))
         work = tasks.start(serving, name="gateway")
-        work.add_done_callback(ended)  # should it ever end first, the whole ends with its error
+        failed = tasks.start(role.tasks.wait_failed(), name="failed")
+        for essential in (work, failed):
+            essential.add_done_callback(ended)  # should one ever end first, the whole ends with its error
         await ready.wait()
         gateway.tune()
-        yield fresh, stop
+        yield role.first_boot, stop
+        if failed.done():
+            failed.result()
         await work
 
 

@@ -14,7 +14,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from model import NAME, Model  # type: ignore[import-not-found]  # beside this file, where the sample runs
+from minilm import NAME, Model  # type: ignore[import-not-found]  # beside this file, where the sample runs
 
 MAX_BODY = 8 * 1024 * 1024
 MAX_INPUTS = 2048
