@@ -33,7 +33,7 @@ def where(host: bytes, target: bytes = b"/x", *lines: bytes) -> Target:
         (b"invocation.x", b"/v2/orgs/o/teams/t/nvcf/pexec/status/" + F, PexecStatus(F)),
         (b"x", b"/v2/nvcf/queues/" + F + b"/position", QueuePosition(F)),
         (b"x", b"/v2/nvcf/queues/functions/position", RELAY),
-        (b"x", b"/v2/nvcf/pexec/functions/" + F + b"/versions/", Pexec(F, b"")),
+        (b"x", b"/v2/nvcf/pexec/functions/" + F + b"/versions/", Pexec(F, b"", valid=False)),
         (b"x", b"/v2/nvcf/pexec/functions/" + F + b"/more", RELAY),
         (b"tasks.x", b"/v2/nvcf/pexec/functions/" + F, RELAY),
         (b"x", b"/health", RELAY),

@@ -9,6 +9,7 @@ ways (two lengths, a length and a transfer coding, another coding than ``chunked
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from gpufn.gateway.fields import FRAMING, LISTS, NOTED, SPECIAL_REQUEST, SPECIAL_RESPONSE
 
@@ -21,7 +22,10 @@ LINE = re.compile(rb"(([^:\r]+):([^\r]*))\r\n")
 ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@\\]+)(/[^#]*|\?[^#]*)?")
 HOST = re.compile(rb"(?:[0-9A-Za-z](?:[0-9A-Za-z._-]*[0-9A-Za-z])?\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
-LENGTH = re.compile(rb"[0-9]{1,18}")
+LENGTH_DIGITS = 18
+HOST_MAX = 255
+"""Longest host with its port, in bytes."""
+NOTHING: frozenset[bytes] = frozenset()
 
 
 class BadMessage(Exception):
@@ -204,13 +208,15 @@ def _response_framing(head: ResponseHead, values: dict[bytes, bytes]) -> None:
 
 
 def _length(value: bytes) -> int:
-    if LENGTH.fullmatch(value) is None:
+    if not value.isdigit() or len(value) > LENGTH_DIGITS:
         raise BadMessage("Content-Length is not a number")
     return int(value)
 
 
 def _connection(value: bytes, keep_alive: bool) -> tuple[frozenset[bytes], bool]:
     """The fields named for this hop only, and whether the connection stays open."""
+    if value == b"keep-alive":  # what nearly everybody says
+        return NOTHING, True
     options = frozenset(option.strip(b" \t") for option in value.lower().split(b","))
     if b"close" in options:
         keep_alive = False
@@ -219,13 +225,18 @@ def _connection(value: bytes, keep_alive: bool) -> tuple[frozenset[bytes], bool]
     return options - {b"close", b"keep-alive", b""}, keep_alive
 
 
+@lru_cache(1024)
+def _is_host(host: bytes) -> bool:
+    return HOST.fullmatch(host) is not None
+
+
 def _request_target(head: RequestHead) -> None:
     """Reduce the target to path and query, and see that there is exactly one host."""
     host = head.values.get(b"host")
     if host is None:
         if head.minor == 1:
             raise BadMessage("header host is missing")
-    elif HOST.fullmatch(host) is None:
+    elif len(host) > HOST_MAX or not _is_host(host):
         raise BadMessage("header host is not a host name")
     target = head.target
     if target[:1] == b"/":
@@ -236,7 +247,7 @@ def _request_target(head: RequestHead) -> None:
     if absolute is None:
         raise BadMessage("the request target must be a path, or a URL with a host")
     authority, rest = absolute.groups()
-    if host is None or HOST.fullmatch(authority) is None or authority.lower() != host.lower():
+    if host is None or len(authority) > HOST_MAX or authority.lower() != host.lower():
         raise BadMessage("the host of the URL is not that of header host")
     rest = rest or b"/"
     head.target = rest if rest[:1] == b"/" else b"/" + rest

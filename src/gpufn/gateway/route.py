@@ -36,6 +36,8 @@ class Pexec:
 
     function_id: bytes
     version_id: bytes | None
+    valid: bool = True
+    """Whether both are UUIDs: if not, that is only said after the caller's key was looked at."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def _by_path(target: bytes) -> Target:
         return RELAY
     function_id, version_id, status, position = match.groups()
     if function_id is not None:
-        return Pexec(function_id, version_id)
+        valid = is_uuid(function_id) and (version_id is None or is_uuid(version_id))
+        return Pexec(function_id, version_id, valid)
     if status is not None:
         return PexecStatus(status)
     # `queues/functions/position` cannot be meant: `functions` is no request id, control answers for it

@@ -57,11 +57,12 @@ class Service:
     def _serve(self, edge: Connection, head: RequestHead, target: Target, body: bytes, complete: bool) -> Call | Reply:
         token = admission.bearer(head)
         match target:
-            case Pexec(function_id, version_id) | Direct(function_id, version_id):
-                direct = isinstance(target, Direct)
-                if not direct:
-                    _check_pexec(head, function_id, version_id)
-                admitted = self._admit(head, token, function_id, version_id, direct=direct)
+            case Pexec() | Direct():
+                direct = True
+                if isinstance(target, Pexec):
+                    direct = False
+                    _check_pexec(head, target)
+                admitted = self._admit(head, token, target.function_id, target.version_id, direct=direct)
                 invocation = Invocation(self._plane, edge, head, admitted)
                 invocation.enter(body, complete)
                 return invocation
@@ -153,10 +154,10 @@ def _wall() -> float:
     return utc_now().timestamp()
 
 
-def _check_pexec(head: RequestHead, function_id: bytes, version_id: bytes | None) -> None:
+def _check_pexec(head: RequestHead, target: Pexec) -> None:
     if head.method != b"POST":
         raise Refused(method_not_allowed(b"POST"))
-    if not is_uuid(function_id) or (version_id is not None and not is_uuid(version_id)):
+    if not target.valid:
         raise Refused(text(400, "Invalid URL: a function id and a version id are UUIDs"))
 
 
