@@ -8,7 +8,19 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gpufn.api import clusters, deployments, functions, health, keys, logs, ngc, openapi, problems, queues
+from gpufn.api import (
+    authorizations,
+    clusters,
+    deployments,
+    functions,
+    health,
+    keys,
+    logs,
+    ngc,
+    openapi,
+    problems,
+    queues,
+)
 from gpufn.api.body import StrictRoute
 from gpufn.api.context import Context
 from gpufn.api.front import Authentication, Boundary, Cors
@@ -27,6 +39,7 @@ UPDATE = ("update_function",)
 DELETE = ("delete_function",)
 DEPLOY = ("deploy_function",)
 QUEUE = ("queue_details",)
+AUTHORIZE = ("authorize_clients",)
 GROUPS = ("list_cluster_groups",)
 KEYS = ("account_setup",)
 ANY_KEY: tuple[str, ...] = ()
@@ -67,6 +80,8 @@ ROUTES = (
     ),
     Route("GET", "/v2/nvcf/queues/functions/{functionId}", queues.function_queues, QUEUE),
     Route("GET", "/v2/nvcf/queues" + VERSION, queues.version_queue, QUEUE),
+    Route("GET", "/v2/nvcf/authorizations/functions/{functionId}", authorizations.function_authorizations, AUTHORIZE),
+    Route("GET", "/v2/nvcf/authorizations" + VERSION, authorizations.version_authorizations, AUTHORIZE),
     Route("GET", "/v2/nvcf/supportedGpus", clusters.supported_gpus, REGISTER),
     Route("GET", "/v2/nvcf/clusterGroups", clusters.cluster_groups, GROUPS),
     Route("POST", OWN + "/keys", keys.create_key, KEYS),
