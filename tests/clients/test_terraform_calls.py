@@ -130,3 +130,23 @@ def test_errors_are_worded_as_the_provider_expects(here: Installation) -> None:
 
     assert refused["detail"].startswith("Validation failed")
     assert stranger["status"] == 401
+
+
+def test_what_is_not_served_is_refused(here: Installation) -> None:
+    """Setting authorized parties is 405 and a telemetry endpoint 404, so an apply fails instead of lying."""
+    with here.client() as client:
+        provider = Provider(client)
+        parties = {"authorizedParties": [{"ncaId": "another"}]}
+        sharing = provider.call("POST", f"/authorizations/{provider.path}", 405, json=parties).json()
+        telemetry = provider.call("POST", "/telemetries", 404, json={"name": "t"}).json()
+
+    assert sharing["detail"]
+    assert telemetry["detail"]
+
+
+def test_a_host_name_of_nvidias_is_served_by_path(here: Installation) -> None:
+    """Clients that are led here by a proxy or a hosts file keep NVIDIA's name in the Host header."""
+    with here.client() as client:
+        provider = Provider(client)
+        for host in ("api.nvcf.nvidia.com", "api.ngc.nvidia.com"):
+            provider.call("GET", f"/{provider.path}", headers={"Host": host})
