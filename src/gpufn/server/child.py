@@ -20,8 +20,8 @@ async def _control(settings: Settings) -> None:
     from gpufn.server import control  # each role loads only what it needs
 
     async with control.running(settings, succeeded=True) as running, Supervisor() as tasks:
+        end = lifeline.await_end()
         lifeline.report_ready(first_boot=running.first_boot)
-        end = tasks.start(lifeline.wait_for_end(), name="lifeline")
         failed = tasks.start(running.tasks.wait_failed(), name="failed")
         await asyncio.wait({end, failed}, return_when=asyncio.FIRST_COMPLETED)
         if failed.done():
@@ -34,7 +34,7 @@ async def _gateway(settings: Settings, descriptor: int) -> None:
 
     gateway.tune()
     listening = socket.socket(fileno=descriptor)
-    await gateway.serve(settings, listening, ready=lifeline.report_ready, end=lifeline.wait_for_end)
+    await gateway.serve(settings, listening, ready=lifeline.report_ready, end=lifeline.await_end())
 
 
 def main() -> int:

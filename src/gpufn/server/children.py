@@ -23,7 +23,7 @@ STEADY = 30.0
 class Child:
     """One role in a process of its own, kept running until ``stop``.
 
-    ``cleans_up``: when it stops it ends what it started, so one that is dead when all is to stop is started once more.
+    ``cleans_up``: in stopping it ends what it started, so if it died instead of stopping well it is started once more.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Child:
         try:
             line = await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT)
         except TimeoutError:
-            await self._end(process, grace=0)
+            await self._end(grace=0)
             raise Fatal(f"the {self.role} process did not start within {START_TIMEOUT:.0f} s") from None
         self.first_boot = line == lifeline.READY_FIRST
         if line not in (lifeline.READY, lifeline.READY_FIRST):
@@ -94,15 +94,15 @@ class Child:
         """Ask it to end, and make it after ``grace`` seconds. A start under way is awaited first."""
         async with self._changing:
             self._stopping = True
-            if self._cleans_up and self._is_dead():
-                await self._start_again()
-        if self._process is not None and not self._is_dead():
-            await self._end(self._process, grace=grace)
+        await self._end(grace=grace)
+        if self._cleans_up and self._process is not None and self._process.returncode != 0:
+            await self._start_again()
+            await self._end(grace=grace)
 
-    def _is_dead(self) -> bool:
-        return self._process is not None and self._process.returncode is not None
-
-    async def _end(self, process: asyncio.subprocess.Process, *, grace: float) -> None:
+    async def _end(self, *, grace: float) -> None:
+        process = self._process
+        if process is None:
+            return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:

@@ -12,9 +12,9 @@ from gpufn.settings import Settings
 
 
 async def serve(
-    settings: Settings, listening: socket.socket, *, ready: Callable[[], None], end: Callable[[], Awaitable[object]]
+    settings: Settings, listening: socket.socket, *, ready: Callable[[], None], end: Awaitable[object]
 ) -> None:
-    """Serve until ``end`` returns; then finish what runs, for at most ``server.stop_grace`` seconds."""
+    """Serve until ``end`` is done; then finish what runs, for at most ``server.stop_grace`` seconds."""
     data = DataDirectory(settings.data)
     gateway = Gateway(
         settings.gateway,
@@ -26,7 +26,7 @@ async def serve(
     try:
         await gateway.serve(listening)
         ready()
-        await end()
+        await end
         await gateway.drain(settings.server.stop_grace)
     finally:
         await gateway.close()

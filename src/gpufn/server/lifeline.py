@@ -39,8 +39,8 @@ def receive() -> Settings:
     return SETTINGS.validate_json(bytes(line))
 
 
-async def wait_for_end() -> str:
-    """Wait until we are told to stop; returns why."""
+def await_end() -> asyncio.Future[str]:
+    """From now on notice when we are to stop; done then, with the reason. To be called before ``report_ready``."""
     loop = asyncio.get_running_loop()
     end: asyncio.Future[str] = loop.create_future()
 
@@ -48,13 +48,15 @@ async def wait_for_end() -> str:
         if not end.done():
             end.set_result(reason)
 
+    def read() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            stop("the parent has ended")
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, signal.Signals(number).name)
-    loop.add_reader(0, lambda: stop("the parent has ended") if not os.read(0, 4096) else None)
-    try:
-        return await end
-    finally:
-        loop.remove_reader(0)
+    loop.add_reader(0, read)
+    return end
 
 
 def report_ready(*, first_boot: bool = False) -> None:

@@ -88,7 +88,7 @@ async def _one_process(
             stop.set_result(None)
 
     async with control.running(settings) as role, Supervisor() as tasks:
-        serving = gateway.serve(settings, listening, ready=ready.set, end=lambda: asyncio.shield(stop))
+        serving = gateway.serve(settings, listening, ready=ready.set, end=asyncio.shield(stop))
         work = tasks.start(serving, name="gateway")
         failed = tasks.start(role.tasks.wait_failed(), name="failed")
         for essential in (work, failed):

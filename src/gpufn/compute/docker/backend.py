@@ -34,6 +34,7 @@ ATTEMPTS = 6
 """How often a launch is tried while the engine does not answer."""
 RETRY = Backoff(base=0.5, cap=10.0)
 TAIL_LINES = 20
+_BEING_REMOVED = 409
 """Lines shown in the failure of a container that ended."""
 
 
@@ -288,10 +289,14 @@ class DockerBackend:
         if follow and launch is not None and launch.task is not None:
             await asyncio.wait([launch.task])
         if instance_id in await self._containers():
-            async with aclosing(self._lines(instance_id, follow=follow, tail=tail)) as lines:
-                async for line in lines:
-                    yield line
-            return
+            try:
+                async with aclosing(self._lines(instance_id, follow=follow, tail=tail)) as lines:
+                    async for line in lines:
+                        yield line
+                return
+            except Refused as error:
+                if error.status != _BEING_REMOVED:
+                    raise
         kept = await asyncio.to_thread(output.kept, self._kept(instance_id))
         for line in deque(kept, maxlen=tail):
             yield line
