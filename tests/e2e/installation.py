@@ -97,11 +97,11 @@ class Installation:
         assert answer.is_success, (answer.status_code, answer.text)
         return answer.json() if answer.content else None
 
-    def gpufn(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def gpufn(self, *arguments: str, stdin: str = "", seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run the CLI against it."""
         command = [*PROGRAM, *arguments, "--data", str(self.data)]
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False
+            command, input=stdin, capture_output=True, text=True, env=ENVIRONMENT, timeout=seconds, check=False
         )
 
     def deploy(self, *, minimum: int = 1, maximum: int = 1, **changes: Any) -> tuple[str, str]:
