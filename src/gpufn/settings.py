@@ -90,7 +90,7 @@ class ControllerSettings:
     attempts: int = 3
     """Failed instances after which a deployment that was never active ends in ERROR."""
     restart_base: float = 1.0
-    """Seconds before the first restart of a failed instance; doubled after each further failure."""
+    """Seconds before the second restart of a failed instance. The first is at once; each later wait is doubled."""
     restart_cap: float = 60.0
     """Longest delay between two restarts, in seconds."""
     ready_timeout: float = 1800.0
@@ -317,9 +317,21 @@ def _convert(owner: type, key: str, name: str, value: object, source: str) -> An
             return Path(str(value))
         if kind is int and isinstance(value, (bool, float)):
             raise ValueError(value)
-        return kind(value)
-    except (TypeError, ValueError) as error:
-        raise Fatal(f"{source}: {name} = {value!r} is not a {kind.__name__}", exit_code=2) from error
+        converted = kind(value)
+        if kind in (int, float) and not 0 <= converted < float("inf"):
+            raise ValueError(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Fatal(f"{source}: {name} = {value!r} is not {_MEANT[kind]}", exit_code=2) from error
+    return converted
+
+
+_MEANT = {
+    bool: "true or false",
+    int: "a whole number, 0 or more",
+    float: "a number, 0 or more",
+    str: "text",
+    Path: "a path",
+}
 
 
 def _boolean(value: object) -> bool:

@@ -122,6 +122,18 @@ async def test_revoking_a_key() -> None:
     assert hinted == 2
 
 
+async def test_a_key_cannot_revoke_itself() -> None:
+    """Nobody locks himself out by accident: 400, and the key goes on working."""
+    async with an_installation() as it:
+        made = (await it.client.post(KEYS)).json()["key"]
+        own = bearer(made["value"])
+        refused = await it.client.delete(f"{KEYS}/{made['id']}", headers=own)
+        after = await it.client.get(KEYS, headers=own)
+
+    assert (refused.status_code, after.status_code) == (400, 200)
+    assert made["id"] in refused.json()["detail"]
+
+
 async def test_instances_with_what_became_of_them() -> None:
     """Every recorded instance is shown, ended ones with the reason."""
     failure = Failure(FailureKind.EXIT, "it ended with status 3")

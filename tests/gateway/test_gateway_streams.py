@@ -76,6 +76,23 @@ async def test_direct_errors_are_verbatim() -> None:
         assert (head.status, head.body, head["content-length"]) == (418, b"", "15")
 
 
+async def test_a_204_with_a_body_disturbs_nobody() -> None:
+    """A 204 passes without a length, and a body that comes with it all the same is no part of the next answer."""
+
+    async def odd(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if seen.target == "/204":
+            writer.write(b"HTTP/1.1 204 No Content\r\nContent-Length: 12\r\n\r\nnot allowed!")
+        else:
+            writer.write(answer(200, b"fine"))
+
+    async with a_world() as world:
+        await world.deploy(await world.instance(odd))
+        for _ in range(5):
+            nothing = await world.call("GET", "/204", DIRECT)
+            assert (nothing.status, nothing.body, nothing.all("content-length")) == (204, b"", [])
+            assert (await world.call("GET", "/200", DIRECT)).body == b"fine"
+
+
 async def test_twenty_mebibytes_both_ways() -> None:
     """A large body is echoed while it is sent, with bounded memory, and arrives identical."""
     async with a_world() as world:

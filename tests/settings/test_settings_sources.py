@@ -42,3 +42,10 @@ def test_a_wrong_setting_names_itself_and_its_file(tmp_path: Path, text: str, sa
         load(environ={"GPUFN_DATA": str(tmp_path)})
     assert str(tmp_path / "gpufn.toml") in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "-0.5"])
+def test_numbers_that_mean_nothing_are_refused(value: str) -> None:
+    """A time that is no number, endless or negative ends the start, naming the setting."""
+    with pytest.raises(Fatal, match=r"controllers\.resync.*a number, 0 or more"):
+        load(environ={"GPUFN_CONTROLLERS__RESYNC": value})

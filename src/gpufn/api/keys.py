@@ -63,6 +63,8 @@ async def revoke_key(caller: Caller, context: Ctx, *, key_id: KeyIdPath) -> Resp
         key = keys.get(tx, key_id)
         if key is None or key.nca_id != caller.nca_id or key.revoked_at is not None:
             raise NotFound(f"Key id '{key_id}': Not found for account '{caller.nca_id}'")
+        if key.id == caller.key_id:
+            raise Invalid(f"Key id '{key_id}' is the one that makes this call; revoke it with another key")
         keys.revoke(tx, key_id, now=context.now())
 
     await context.db.run(write)

@@ -33,8 +33,8 @@ class Refused(ClientError):
 
 
 FIXES = {
-    401: "check the key: --key, GPUFN_API_KEY, or the admin.key in the data directory; `gpufn keys list` shows them",
-    403: "use a key with the scope this needs: `gpufn keys create --scope …` makes one",
+    401: "check the key: --key, GPUFN_API_KEY, or the admin.key in the data directory",
+    403: "use a valid key with the scope this needs; that of the installation is in admin.key of its data directory",
     503: "look at `gpufn status`; if control restarts, try again in a few seconds",
 }
 

@@ -191,6 +191,10 @@ def spawn(command: Sequence[str], *, environment: dict[str, str], cwd: Path, log
     except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
         words = f"{command[0]!r} cannot be run: {error.strerror}; correct `command` in function.toml"
         raise CannotStart(Failure(FailureKind.START, words, permanent=True)) from error
+    except ValueError as error:  # a name or a value that no environment can hold
+        raise CannotStart(
+            Failure(FailureKind.START, f"{command[0]!r} cannot be started: {error}", permanent=True)
+        ) from error
     except OSError as error:
         broken = error.errno in (errno.ENOEXEC, errno.E2BIG)
         words = f"{command[0]!r} cannot be started: {error.strerror}"

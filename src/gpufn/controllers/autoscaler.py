@@ -23,7 +23,8 @@ class Autoscaler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._policy = Policy(idle_to_zero=context.settings.idle_to_zero)
+        idle = context.settings.idle_to_zero
+        self._policy = Policy(window=min(Policy.window, idle), idle_to_zero=idle)
         self._peaks: dict[str, Peak] = {}
         self.controller = Controller("autoscaler", self.reconcile, self.keys, resync=RESYNC)
 

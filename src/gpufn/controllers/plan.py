@@ -90,12 +90,12 @@ def _succeeded(instance: Instance, ready_at: datetime, policy: RestartPolicy) ->
 
 
 def restart_delay(spec: GpuSpecification, instances: Sequence[Instance], now: datetime, policy: RestartPolicy) -> float:
-    """Seconds until a new instance of ``spec`` may be started; 0 when it may be now."""
+    """Seconds until a new instance of ``spec`` may be started; 0 when it may be now, as after a first failure."""
     streak = failure_streak(spec, instances, policy)
     if not streak:
         return 0.0
     last = streak[-1].ended_at or now
-    return max(0.0, policy.backoff.delay(len(streak)) - (now - last).total_seconds())
+    return max(0.0, policy.backoff.delay(len(streak) - 1) - (now - last).total_seconds())
 
 
 def gives_up(deployment: Deployment, instances: Sequence[Instance], policy: RestartPolicy) -> str | None:

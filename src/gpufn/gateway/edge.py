@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
         if request is None:
             return
         self._chunked = False
-        if head.length is not None:
+        if head.length is not None and head.status != 204:
             lines.append(b"content-length: %d" % head.length)
         elif request.method != b"HEAD" and head.status not in WITHOUT_BODY:
             if request.minor == 1:

@@ -144,6 +144,8 @@ class Connection(asyncio.Protocol):
             return
         self._keep_alive = head.keep_alive
         if self._without_body or head.status in WITHOUT_BODY:
+            if head.status in WITHOUT_BODY and (head.chunked or head.length):
+                self._keep_alive = False  # it announces a body that must not come, and perhaps sends one all the same
             self._last(owner, rest)
             owner.answered(head, b"", True)
         elif head.length == len(rest) and not head.chunked:

@@ -75,7 +75,8 @@ class HealthDto(Wire):
 class EnvironmentVariableDto(Wire):
     """An element of ``containerEnvironment``."""
 
-    key: str = Field(min_length=1, max_length=4096)
+    key: str = Field(min_length=1, max_length=4096, pattern=r"^[^=]+$")
+    """Any name that an environment can hold."""
     value: str = Field(max_length=131_072)
 
 
