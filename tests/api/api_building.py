@@ -225,3 +225,31 @@ def version_path(fid: str, vid: str) -> str:
 
 def deployment_path(fid: str, vid: str) -> str:
     return f"/v2/nvcf/deployments/functions/{fid}/versions/{vid}"
+
+
+AUTOSCALING: dict[str, Any] = {
+    "scaleUpDetails": {
+        "metric": "worker_utilization",
+        "factor": 1.5,
+        "threshold": 80,
+        "stickiness": {"size": "PT30M", "threshold": "PT5M"},
+    },
+    "scaleDownDetails": {"factor": 0.5, "threshold": 20},
+}
+T10 = {"gpu": "T10", "instanceType": "ON-PREM.GPU.T10_1x"}
+
+
+def spec_path(deployment: dict[str, Any], position: int = 0) -> str:
+    spec = deployment["deploymentSpecifications"][position]["gpuSpecificationId"]
+    return f"/v2/nvcf/deployments/{deployment['deploymentId']}/gpu-specifications/{spec}"
+
+
+def an_update(deployment: dict[str, Any], position: int = 0, **changes: Any) -> dict[str, Any]:
+    """A PUT element: the specification as it was read, changed; a change to None leaves the member out."""
+    update = deployment["deploymentSpecifications"][position] | changes
+    return {k: v for k, v in update.items() if v is not None}
+
+
+async def put(it: Installation, deployment: dict[str, Any], *updates: dict[str, Any]) -> Any:
+    path = deployment_path(deployment["functionId"], deployment["functionVersionId"])
+    return await it.client.put(path, json=specs_body(*updates))

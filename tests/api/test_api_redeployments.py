@@ -6,47 +6,24 @@ from typing import Any
 
 import pytest
 from api_building import (
+    AUTOSCALING,
     NOW,
     OTHER_ACCOUNT,
     RANDOM_ID,
-    Installation,
+    T10,
     a_body,
     a_spec,
     an_installation,
+    an_update,
     bearer,
     deployment_path,
+    put,
+    spec_path,
     specs_body,
 )
 
 from gpufn.model.access import USER_SCOPES
 from gpufn.model.instance import Failure, FailureKind, InstanceStatus
-
-AUTOSCALING: dict[str, Any] = {
-    "scaleUpDetails": {
-        "metric": "worker_utilization",
-        "factor": 1.5,
-        "threshold": 80,
-        "stickiness": {"size": "PT30M", "threshold": "PT5M"},
-    },
-    "scaleDownDetails": {"factor": 0.5, "threshold": 20},
-}
-T10 = {"gpu": "T10", "instanceType": "ON-PREM.GPU.T10_1x"}
-
-
-def spec_path(deployment: dict[str, Any], position: int = 0) -> str:
-    spec = deployment["deploymentSpecifications"][position]["gpuSpecificationId"]
-    return f"/v2/nvcf/deployments/{deployment['deploymentId']}/gpu-specifications/{spec}"
-
-
-def an_update(deployment: dict[str, Any], position: int = 0, **changes: Any) -> dict[str, Any]:
-    """A PUT element: the specification as it was read, changed; a change to None leaves the member out."""
-    update = deployment["deploymentSpecifications"][position] | changes
-    return {k: v for k, v in update.items() if v is not None}
-
-
-async def put(it: Installation, deployment: dict[str, Any], *updates: dict[str, Any]) -> Any:
-    path = deployment_path(deployment["functionId"], deployment["functionVersionId"])
-    return await it.client.put(path, json=specs_body(*updates))
 
 
 async def test_row_37_replacing() -> None:

@@ -65,7 +65,9 @@ def test_a_damaged_database(tmp_path: Path) -> None:
     content[100:4000] = b"\xff" * 3900
     database.write_bytes(content)
 
-    assert_refused(up("--data", str(tmp_path / "data"), "--port", "0"), 4, "damaged")
+    refused = up("--data", str(tmp_path / "data"), "--port", "0")
+    assert_refused(refused, 4, "damaged")
+    assert refused.stderr.count("damaged") == 1  # said once: what never served is not started again
     assert database.read_bytes() == bytes(content)
 
 

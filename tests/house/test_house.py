@@ -27,6 +27,23 @@ def test_functions_fit_on_a_screen() -> None:
     assert long == []
 
 
+def test_files_can_be_read_in_one_go() -> None:
+    """No module of the package has more than 400 lines."""
+    assert [str(p.relative_to(ROOT)) for p in SOURCES if len(p.read_text().splitlines()) > 400] == []
+
+
+def test_calls_can_be_read() -> None:
+    """No function of the package takes more than six arguments by position, or nine in all."""
+    wide = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                positional = [a for a in node.args.posonlyargs + node.args.args if a.arg not in ("self", "cls")]
+                if len(positional) > 6 or len(positional) + len(node.args.kwonlyargs) > 9:
+                    wide.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert wide == []
+
+
 def test_no_module_is_a_drawer() -> None:
     """Nothing is called utils, helpers or common: a module is named for what it does."""
     assert [p for p in SOURCES if p.stem in ("utils", "helpers", "common")] == []

@@ -36,6 +36,7 @@ class Child:
         self._descriptors = descriptors
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._served = False
         self.first_boot = False
         """Whether it said that it made the data directory's admin key."""
 
@@ -64,6 +65,7 @@ class Child:
         if line not in (lifeline.READY, lifeline.READY_FIRST):
             code = await process.wait()
             raise Fatal(f"the {self.role} process ended while starting; its own message is above", exit_code=code or 1)
+        self._served = True
 
     async def keep(self) -> None:
         """Wait for its death, start it again with back-off, and so on until ``stop``."""
@@ -95,7 +97,7 @@ class Child:
         async with self._changing:
             self._stopping = True
         await self._end(grace=grace)
-        if self._cleans_up and self._process is not None and self._process.returncode != 0:
+        if self._cleans_up and self._served and self._process is not None and self._process.returncode != 0:
             await self._start_again()
             await self._end(grace=grace)
 
