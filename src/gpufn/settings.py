@@ -48,6 +48,15 @@ class DatabaseSettings:
 
 
 @dataclass(frozen=True)
+class ObjectSettings:
+    """Where large things are kept: bodies, results, assets."""
+
+    url: str = ""
+    """``s3://bucket/prefix``, with credentials from the environment as S3 clients read them. Empty: ``objects`` in the
+    data directory."""
+
+
+@dataclass(frozen=True)
 class GatewaySettings:
     """Limits and windows of the invocation plane. Values that a client can observe follow the reference."""
 
@@ -171,6 +180,7 @@ class Settings:
     """Directory of everything that is kept: database, logs, images, keys. Mode 0700."""
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    objects: ObjectSettings = ObjectSettings()
     gateway: GatewaySettings = GatewaySettings()
     controllers: ControllerSettings = ControllerSettings()
     process: ProcessSettings = ProcessSettings()

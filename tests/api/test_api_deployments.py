@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -225,6 +226,20 @@ async def test_row_35_undeploying(graceful: str) -> None:
     assert (answer.status_code, answer.json()["function"]["status"]) == (200, "INACTIVE")
     assert (got.status_code, again.status_code) == (404, 404)
     assert set(it.hints) == {("deployment", deployment["deploymentId"]), ("version", vid)}
+
+
+async def test_undeploying_gracefully_just_after_the_last_answer() -> None:
+    """The gateways' reports are a moment old: a request that has just been answered keeps nothing from ending, so
+    that the SDK's restart (undeploy gracefully, then deploy at once) goes through.
+    """
+    async with an_installation() as it:
+        fid, vid, _ = await it.a_deployment()
+        it.a_load(vid, in_flight=1)
+        asyncio.get_running_loop().call_later(0.05, it.a_load, vid)
+        answer = await it.client.delete(deployment_path(fid, vid) + "?graceful=true")
+        again = await it.client.post(deployment_path(fid, vid), json=specs_body(a_spec()))
+
+    assert (answer.status_code, again.status_code) == (200, 200)
 
 
 async def test_row_36_undeploying_gracefully_with_work() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Annotated
 
@@ -30,6 +31,9 @@ from gpufn.wire.deployment_views import (
 )
 from gpufn.wire.deployments import CreateDeploymentRequest, PatchGpuSpecificationRequest, UpdateDeploymentRequest
 from gpufn.wire.function_views import FunctionDto, FunctionResponse
+
+REPORTS_SETTLE = 0.5
+"""Seconds after which what gateways report must have caught up with what their clients have seen."""
 
 
 async def create_deployment(
@@ -148,8 +152,7 @@ async def delete_deployment(
     graceful: Annotated[bool, Query()] = False,
 ) -> FunctionResponse:
     """Undeploy. With ``graceful`` and work in the queue, what waits is still served; nothing new is taken."""
-    load = context.load.load(version_id, now=loop_now())
-    drains = graceful and (load.queued > 0 or load.in_flight > 0)
+    drains = graceful and await _still_busy(context, version_id)
 
     def write(tx: Transaction) -> Seen:
         seen, deployment = _deployed(tx, caller, function_id, version_id)
@@ -162,6 +165,16 @@ async def delete_deployment(
     seen = await context.db.run(write)
     _told(context, seen)
     return FunctionResponse(function=FunctionDto.of(seen.version, FunctionStatus.INACTIVE))
+
+
+async def _still_busy(context: Context, version_id: str) -> bool:
+    """Whether requests wait or run. A report is a moment old, and a caller that has just read its answer is done."""
+    until = loop_now() + REPORTS_SETTLE
+    while context.load.load(version_id, now=loop_now()).idle_since is None:
+        if loop_now() >= until:
+            return True
+        await asyncio.sleep(REPORTS_SETTLE / 10)
+    return False
 
 
 def _deployed(tx: Transaction, caller: Principal, function_id: str, version_id: str) -> tuple[Seen, Deployment]:

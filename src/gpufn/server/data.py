@@ -22,6 +22,7 @@ class DataDirectory:
         self.root = root
         self.database = root / "gpufn.db"
         self.images = root / "images"
+        self.objects = root / "objects"
         self.running = root / "running.json"
         self.admin_key = root / "admin.key"
         self._pepper = root / "pepper"
