@@ -20,6 +20,7 @@ from gpufn.runtime.controller import Controller
 from gpufn.store import deployments, functions, instances, keys
 from gpufn.store.database import Transaction
 from gpufn.wire.feed import KeyGone, KeyGrant, Known, Message, Route, RouteGone, RouteInstance
+from gpufn.wire.rates import RateLimitDto
 
 VERSION, KEY = "version:", "key:"
 LATEST_LOOK = 3600.0
@@ -155,6 +156,7 @@ def _route(version: FunctionVersion, deployment: Deployment, own: Sequence[Insta
             for i in own
             if i.status is S.READY and i.wanted and i.address is not None and i.specification_id in slots
         ),
+        rate_limit=RateLimitDto.of(version.rate_limit) if version.rate_limit is not None else None,
         starting=len(starting),
         note=note_of(deployment, own)[:NOTE_MAX],
     )

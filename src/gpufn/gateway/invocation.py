@@ -17,10 +17,12 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
+from gpufn.gateway import outgoing
 from gpufn.gateway.deadlines import Timed
-from gpufn.gateway.fields import HOP_BY_HOP, OWNED
+from gpufn.gateway.fields import HOP_BY_HOP
 from gpufn.gateway.forward import Forward
 from gpufn.gateway.http1 import RequestHead, ResponseHead, end_to_end
+from gpufn.gateway.outgoing import OPT_OUT, Told
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import (
     ERROR_BODY_MAX,
@@ -37,10 +39,8 @@ from gpufn.gateway.slots import Slot
 from gpufn.gateway.snapshot import Grant
 from gpufn.gateway.version import Version
 from gpufn.runtime.clock import loop_now
+from gpufn.wire.feed import RouteInstance
 
-OPT_OUT = b"nvcf-feature-disable-worker-compatibility"
-REQUEST_DROP = HOP_BY_HOP | OWNED | {b"authorization", b"host", b"content-length", b"expect", b"gpufn-invocation-id"}
-DIRECT_DROP = REQUEST_DROP | {OPT_OUT}
 RESPONSE_DROP = HOP_BY_HOP | {b"nvcf-reqid", b"nvcf-status", b"content-length"}
 CORS_DROP = RESPONSE_DROP | {b"access-control-allow-origin", b"access-control-allow-credentials"}
 ABANDON_MIN = 10.0
@@ -89,15 +89,17 @@ class Admitted(NamedTuple):
     window: int
     """``NVCF-POLL-SECONDS``: how long the client waits."""
     cors: tuple[bytes, ...] = ()
+    lines: tuple[bytes, ...] = ()
+    """Further header lines of the response: what is left of a rate limit."""
 
 
 class Invocation:
     """One call. The edge gives it the request's body, its version a slot, its forward the response."""
 
     __slots__ = (
-        "_collected", "_compatible", "_cors", "_direct", "_edge", "_forward", "_head", "_plane", "_request",
-        "_reserved", "_since", "_size", "_slot", "_window", "_window_end", "give_up_at", "grant", "id", "phase",
-        "poller", "result", "slice", "version",
+        "_collected", "_compatible", "_cors", "_direct", "_edge", "_forward", "_head", "_more_lines", "_plane",
+        "_request", "_reserved", "_since", "_size", "_slot", "_window", "_window_end", "give_up_at", "grant", "id",
+        "phase", "poller", "result", "slice", "version",
     )  # fmt: skip
 
     def __init__(self, plane: Plane, edge: Edge, head: RequestHead, admitted: Admitted) -> None:
@@ -120,6 +122,7 @@ class Invocation:
             admitted.direct or values.get(b"accept") == b"text/event-stream" or values.get(OPT_OUT) == b"true"
         )
         self._cors = admitted.cors
+        self._more_lines = admitted.lines
         self._window = admitted.window
         self._since = now
         self._window_end = now + admitted.window
@@ -151,36 +154,16 @@ class Invocation:
         """A slot is free: on to its instance."""
         self._slot = slot
         self.phase = Phase.RUNNING
-        self._forward.start(slot.instance.pool, self._outgoing(slot, now))
+        self._forward.start(slot.instance.pool, self._outgoing(slot.instance.facts, now))
         if now >= self._window_end:
             self.expire(now)
 
-    def _outgoing(self, slot: Slot, now: float) -> bytes:
-        """The request head for the instance."""
-        request, identity = self._request, self.id
-        instance = slot.instance.facts
+    def _outgoing(self, instance: RouteInstance, now: float) -> bytes:
         pexec, common = self.version.heads[instance.id]
-        shared = instance.shared_dir.encode()
+        caller, left = self.grant.lines, int(self._window_end - now)
         if self._direct:
-            opening = b"%b %b%b" % (request.method, request.target, common)
-            drop, extra = DIRECT_DROP, b"nvcf-feature-disable-worker-compatibility: true\r\n"
-        else:
-            opening, drop, extra = pexec, REQUEST_DROP, b""
-        if b"content-type" not in request.values:
-            extra += b"Content-Type: application/json\r\n"
-        if request.chunked:
-            extra += b"Transfer-Encoding: chunked\r\n"
-        elif request.length or b"content-length" in request.values:
-            extra += b"Content-Length: %d\r\n" % request.length
-        lines = end_to_end(request, drop)
-        lines.append(b"\r\n")
-        return (
-            b"%b%bNVCF-REQID: %b\r\nNVCF-ASSET-DIR: %b/inputAssets/%b\r\nNVCF-LARGE-OUTPUT-DIR: %b/response/%b\r\n"
-            b"nvcf-poll-seconds: %d\r\n%b%b"
-        ) % (
-            opening, self.grant.lines, identity, shared, identity, shared, identity, self._window_end - now, extra,
-            b"\r\n".join(lines),
-        )  # fmt: skip
+            return outgoing.direct(self._request, common, Told(self.id, caller, instance.shared_dir.encode(), left))
+        return outgoing.pexec(self._request, pexec, Told(self.id, caller, instance.shared_dir.encode(), left))
 
     # ------------------------------------------------------------------ the response
 
@@ -219,8 +202,7 @@ class Invocation:
 
     def _lines(self, head: ResponseHead) -> list[bytes]:
         lines = end_to_end(head, CORS_DROP if self._cors else RESPONSE_DROP)
-        lines += trio(self.id, head.status)
-        lines += self._cors
+        lines += (*trio(self.id, head.status), *self._more_lines, *self._cors)
         return lines
 
     def _collect(self, data: bytes, last: bool) -> None:
@@ -258,7 +240,9 @@ class Invocation:
 
     def _signed(self, reply: Reply) -> Reply:
         """``reply`` with the header lines every response of an accepted call carries."""
-        return Reply(reply.status, (*reply.lines, *trio(self.id, reply.status), *self._cors), reply.body)
+        return Reply(
+            reply.status, (*reply.lines, *trio(self.id, reply.status), *self._more_lines, *self._cors), reply.body
+        )
 
     # ------------------------------------------------------------------ detached
 
@@ -271,7 +255,7 @@ class Invocation:
         """A status poll: the result if it is there, delivered this once; else ``edge`` waits for ``window`` seconds."""
         if self._edge is not None:  # an earlier poll still waits: the later one takes its place
             self._edge.reply(self._signed(Reply(202, ())))
-        self._cors = cors
+        self._cors, self._more_lines = cors, ()
         if self.result is not None:
             reply = self._signed(self.result)
             self._end()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gpufn.gateway.deadlines import Deadlines
+from gpufn.gateway.limits import Limits
 from gpufn.gateway.load import Load
 from gpufn.gateway.results import Results
 from gpufn.settings import GatewaySettings
@@ -46,5 +47,6 @@ class Plane:
     results: Results
     deadlines: Deadlines = field(default_factory=Deadlines)
     ids: Ids = field(default_factory=Ids)
+    limits: Limits = field(default_factory=Limits)
     calls: dict[bytes, Invocation] = field(default_factory=dict)
     """Every invocation from its acceptance until its response is delivered, by request id."""

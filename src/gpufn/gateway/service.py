@@ -1,7 +1,7 @@
 """From an accepted request head to the call it becomes: routing, admission, and the order of both.
 
 Which error wins is part of the contract (invocation-plane page, section 4.1): a missing credential, then the ids in the
-path, the key, its rights, the function, the poll header, the queue.
+path, the key, its rights, the function, the poll header, the rate limit, the queue.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from gpufn.gateway import admission
 from gpufn.gateway.edge import Call, Connection
 from gpufn.gateway.http1 import RequestHead
 from gpufn.gateway.invocation import Admitted, Invocation, Phase
+from gpufn.gateway.limits import too_often
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import Refused, Reply, document, method_not_allowed, problem, text
 from gpufn.gateway.relay import RelayCall
 from gpufn.gateway.route import Direct, Pexec, PexecStatus, QueuePosition, Relay, Target, is_uuid, route
 from gpufn.gateway.snapshot import Grant, Snapshot
 from gpufn.gateway.upstream import Pool
-from gpufn.runtime.clock import utc_now
+from gpufn.gateway.version import Version
+from gpufn.runtime.clock import loop_now, utc_now
 
 SECONDS = re.compile(rb"[0-9]{1,9}")
 SSE = b"text/event-stream"
@@ -91,7 +93,19 @@ class Service:
             default = settings.poll_default_sse
         window = self._window(head, default)
         cors = () if direct else _cors(head)
-        return Admitted(self._request_id(head), grant, version, direct, window, cors)
+        request_id = self._request_id(head)
+        return Admitted(request_id, grant, version, direct, window, cors, self._limited(grant, version))
+
+    def _limited(self, grant: Grant, version: Version) -> tuple[bytes, ...]:
+        """Count the call; header lines that say how many more are allowed. Raises Refused (429)."""
+        if version.limit is None:
+            return ()
+        verdict = self._plane.limits.check(version.limit, grant.principal, version.id, loop_now())
+        if verdict is None:
+            return ()
+        if not verdict.allowed:
+            raise Refused(too_often(verdict))
+        return verdict.lines
 
     def _window(self, head: RequestHead, default: int) -> int:
         """``NVCF-POLL-SECONDS`` (section 5.1)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gpufn.gateway.dispatch import assign
+from gpufn.gateway.limits import Policy
 from gpufn.gateway.queue import Queue, Waiting
 from gpufn.gateway.slots import Slot, Slots
 from gpufn.gateway.upstream import Pool
@@ -45,6 +46,7 @@ class Version:
         self.invocable = False
         self.generation = 0
         """Of the feed: what an older connection said and a newer one did not repeat is dropped."""
+        self.limit: Policy | None = None
         self.queue = Queue(depth)
         self.slots = Slots(self._attach)
         self.heads: dict[str, tuple[bytes, bytes]] = {}
@@ -64,6 +66,8 @@ class Version:
         """Take what control says now."""
         self.facts, self.status = facts, facts.status
         self.draining = isinstance(facts, Route) and facts.draining
+        limit = facts.rate_limit if isinstance(facts, Route) else None
+        self.limit = Policy(limit) if limit is not None else None
         self.invocable = isinstance(facts, Route) and facts.status.is_invocable and not facts.draining
         if not isinstance(facts, Route) or facts.status is FunctionStatus.ERROR:
             self.withdraw()

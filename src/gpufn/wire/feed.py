@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from gpufn.model.status import FunctionStatus
 from gpufn.wire.base import Wire
+from gpufn.wire.rates import RateLimitDto
 
 
 class RouteInstance(Wire):
@@ -46,6 +47,7 @@ class Route(Wire):
     region: str
     instances: tuple[RouteInstance, ...] = ()
     """Those that are ready. Those that are draining or unhealthy are left out: they get no new work."""
+    rate_limit: RateLimitDto | None = None
     starting: int = 0
     note: str = ""
     """Why there are no more instances than that, for the reason in a 504: the last failure, or what start-up does."""
