@@ -70,6 +70,13 @@ class GatewaySettings:
     """Largest ``NVCF-POLL-SECONDS`` accepted."""
     poll_grace: float = 2.0
     """Seconds beyond the window before an unanswered call is given up with 504."""
+    stream_wait: float = 30.0
+    """Seconds a WebSocket or a gRPC call waits for a free instance (the reference: 30 s); a WebSocket that sends
+    ``NVCF-POLL-SECONDS`` waits that long instead."""
+    stream_idle: float = 600.0
+    """Seconds without a byte in either direction after which a WebSocket is closed. 0: never."""
+    stream_lifetime: float = 0.0
+    """Seconds after which a WebSocket is closed even if it is in use. 0: never."""
     result_max_bytes: int = 64 * 1024 * 1024
     """Largest body kept for a caller that was answered 202; a larger one ends as an error."""
     results_total_bytes: int = 256 * 1024 * 1024

@@ -228,6 +228,16 @@ class Connection(asyncio.Protocol):
         self._write(b"HTTP/1.1 %d %b\r\n%b\r\n\r\n%b" % (reply.status, reason, b"\r\n".join(lines), body))
         self._answered()
 
+    def switch(self, lines: list[bytes]) -> tuple[asyncio.Transport, bytes] | None:
+        """Say 101 and hand the connection over, with what the client has sent since; None when it is gone."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return None
+        self.hold(False)
+        self._write(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n\r\n" % b"\r\n".join(lines))
+        early, self._buffer = self._buffer, b""
+        return transport, early
+
     def cut(self) -> None:
         """End the connection so that nobody takes what was sent for everything."""
         self._call = None

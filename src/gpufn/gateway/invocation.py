@@ -37,6 +37,7 @@ from gpufn.gateway.problems import (
 )
 from gpufn.gateway.slots import Slot
 from gpufn.gateway.snapshot import Grant
+from gpufn.gateway.ticket import gone, standing
 from gpufn.gateway.version import Version
 from gpufn.runtime.clock import loop_now
 from gpufn.wire.feed import RouteInstance
@@ -308,14 +309,7 @@ class Invocation:
 
     def withdrawn(self) -> None:
         """The version was undeployed, or failed, while the call was queued."""
-        version = self.version
-        what = f"Function id '{version.function_id}' version '{version.id}'"
-        route = version.route
-        if route is None:
-            self._refuse(problem(404, f"{what}: undeployed while the request was queued; deploy it, then call again"))
-        else:
-            note = route.note or "its deployment failed"
-            self._refuse(problem(503, f"{what}: cannot serve: {note}", b"retry-after: 10"))
+        self._refuse(gone(self.version))
 
     def shut_down(self) -> None:
         """The gateway stops."""
@@ -370,15 +364,8 @@ class Invocation:
 
     def describe(self) -> tuple[str, str]:
         """(phase, what the call is waiting for), for a 504 and for who asks for its position."""
-        version = self.version
         if self.phase is Phase.FINISHED:
             return "finished", "the result is ready to be fetched"
         if self.phase is not Phase.QUEUED:
             return "running", "running: an instance has the request and has not answered yet"
-        route = version.route
-        starting = route.starting if route is not None else 0
-        position, waiting, ready = version.queue.position(self), len(version.queue), version.slots.ready
-        phase = "queued" if ready else "starting"
-        counts = f"at position {position} of {waiting}; {ready} instances ready, {starting} starting"
-        note = f"; {route.note}" if route is not None and route.note else ""
-        return phase, f"{phase}: {counts}{note}"
+        return standing(self.version, self)

@@ -14,6 +14,7 @@ from gpufn.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from gpufn.gateway.invocation import Invocation
+    from gpufn.gateway.ticket import Ticket
 
 BATCH = 256
 """Request ids made from one read of the system's random numbers."""
@@ -50,3 +51,5 @@ class Plane:
     limits: Limits = field(default_factory=Limits)
     calls: dict[bytes, Invocation] = field(default_factory=dict)
     """Every invocation from its acceptance until its response is delivered, by request id."""
+    tickets: set[Ticket] = field(default_factory=set)
+    """Every socket and gRPC call that waits for a slot or holds one."""

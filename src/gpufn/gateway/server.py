@@ -89,6 +89,8 @@ class Gateway:
             pass
         for call in list(self._plane.calls.values()):
             call.shut_down()
+        for ticket in list(self._plane.tickets):
+            ticket.shut_down()
 
     async def close(self) -> None:
         """End everything now."""

@@ -18,6 +18,8 @@ from gpufn.gateway.problems import Refused, Reply, document, method_not_allowed,
 from gpufn.gateway.relay import RelayCall
 from gpufn.gateway.route import Direct, Pexec, PexecStatus, QueuePosition, Relay, Target, is_uuid, route
 from gpufn.gateway.snapshot import Grant, Snapshot
+from gpufn.gateway.ticket import Caller
+from gpufn.gateway.upgrade import UpgradeCall, read_subprotocols, requested
 from gpufn.gateway.upstream import Pool
 from gpufn.gateway.version import Version
 from gpufn.runtime.clock import loop_now, utc_now
@@ -44,6 +46,8 @@ class Service:
         """The call that ``head`` asks for, started or queued; or the answer, if that is all there is to it."""
         if self.stopping:
             return problem(503, "the gateway is shutting down; call again", b"retry-after: 1")
+        if b"upgrade" in head.values:
+            read_subprotocols(head)
         target = route(head)
         try:
             if isinstance(target, Relay):
@@ -61,6 +65,8 @@ class Service:
         match target:
             case Pexec() | Direct():
                 direct = True
+                if isinstance(target, Direct) and (protocol := requested(head)) is not None:
+                    return self._upgrade(edge, head, token, target, protocol)
                 if isinstance(target, Pexec):
                     direct = False
                     _check_pexec(head, target)
@@ -106,6 +112,15 @@ class Service:
         if not verdict.allowed:
             raise Refused(too_often(verdict))
         return verdict.lines
+
+    def _upgrade(self, edge: Connection, head: RequestHead, token: bytes, target: Direct, protocol: bytes) -> Call:
+        """A WebSocket, or another protocol (section 14)."""
+        admitted = self._admit(head, token, target.function_id, target.version_id, direct=True)
+        wait = admitted.window if b"nvcf-poll-seconds" in head.values else self.settings.stream_wait
+        caller = Caller(admitted.id, admitted.grant, admitted.version, wait)
+        call = UpgradeCall(self._plane, edge, head, caller, protocol)
+        call.enter()
+        return call
 
     def _window(self, head: RequestHead, default: int) -> int:
         """``NVCF-POLL-SECONDS`` (section 5.1)."""

@@ -7,8 +7,9 @@ own bytes goes on; what an instance sends outside a response is a reason to drop
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gpufn.gateway.framing import BodyReader, UntilClose, reader
 from gpufn.gateway.http1 import BadMessage, ResponseHead, parse_response
@@ -42,6 +43,10 @@ class Taker(Protocol):
     def unreachable(self, reason: str) -> None: ...
 
 
+Switch: TypeAlias = Callable[[ResponseHead, asyncio.Transport, bytes], None]
+"""Takes over a connection whose protocol was switched, with what came after the head."""
+
+
 class Connection(asyncio.Protocol):
     """One connection."""
 
@@ -49,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._owner: Owner | None = None
+        self._switch: Switch | None = None
         self._without_body = False
         self._buffer = b""
         self._keep_alive = False
@@ -59,9 +65,13 @@ class Connection(asyncio.Protocol):
     def is_closing(self) -> bool:
         return self._transport is None or self._transport.is_closing()
 
-    def send(self, owner: Owner, data: bytes, *, without_body: bool) -> None:
-        """Begin a request of ``owner``. ``without_body``: the response has none, whatever its head says (HEAD)."""
+    def send(self, owner: Owner, data: bytes, *, without_body: bool, switch: Switch | None = None) -> None:
+        """Begin a request of ``owner``. ``without_body``: the response has none, whatever its head says (HEAD).
+
+        ``switch``: what takes the connection over when the answer is 101.
+        """
         self._owner = owner
+        self._switch = switch
         self._without_body = without_body
         self._untouched = True
         self.write(data)
@@ -159,10 +169,13 @@ class Connection(asyncio.Protocol):
             owner.answered(head, piece, body.done)
 
     def _interim(self, owner: Owner, head: ResponseHead, rest: bytes) -> None:
-        """100 and its like are not passed on; nobody asked for another protocol, so 101 is an error."""
+        """100 and its like are not passed on; 101 is an error unless it was asked for."""
         if head.status == 101:
-            raise BadMessage("the protocol was switched without being asked", 502)
-        if rest:
+            if self._switch is None or self._transport is None:
+                raise BadMessage("the protocol was switched without being asked", 502)
+            self._owner = None
+            self._switch(head, self._transport, rest)
+        elif rest:
             self._head(owner, rest)
 
     def _body(self, owner: Owner, body: BodyReader, data: bytes) -> None:
