@@ -123,6 +123,10 @@ class ControllerSettings:
     """Seconds without any request after which a specification with ``minInstances`` 0 has no instance."""
     keep_ended: float = 3600.0
     """Seconds for which ended instances and their logs are kept."""
+    keep_events: float = 7 * 24 * 3600.0
+    """Seconds for which events are kept."""
+    events_max: int = 100_000
+    """Events kept at most, over everything; the oldest go first."""
 
 
 @dataclass(frozen=True)

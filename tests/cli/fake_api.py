@@ -76,6 +76,8 @@ class FakeApi:
     answers: list[Reply] = field(default_factory=list)
     """What invocations are answered, in turn; the last one for ever."""
     position: dict[str, Any] = field(default_factory=dict)
+    documents: dict[str, object] = field(default_factory=dict)
+    """What GET of a path answers, before anything else is looked at."""
     unlisted: bool = False
     """The key may not list functions."""
     refuse: Reply | None = None
@@ -93,6 +95,9 @@ class FakeApi:
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if self.unlisted:
             return a_problem(403, "Access Denied")
+        path = request.path.partition("?")[0]
+        if path in self.documents:
+            return a_json(self.documents[path])
         for pattern, handler in ROUTES:
             if re.fullmatch(pattern, f"{request.method} {request.path.partition('?')[0]}"):
                 return handler(self, request)

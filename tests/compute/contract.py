@@ -88,7 +88,7 @@ class BackendContract:
         first = await seen(subject.backend, request.instance_id)
         running = await until(subject.backend, request.instance_id, Phase.RUNNING, patience=subject.patience)
 
-        assert first.phase in (Phase.PREPARING, Phase.RUNNING)
+        assert first.phase in (Phase.PREPARING, Phase.STARTING, Phase.RUNNING)
         assert running.address is not None
         assert running.address.port > 0
         assert running.address.health_port == running.address.port

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query
@@ -14,13 +15,15 @@ from gpufn.api.parameters import DeploymentIdPath, FunctionIdPath, Specification
 from gpufn.api.security import Caller
 from gpufn.api.views import Seen, own_version, see
 from gpufn.auth.access import require_version, visible
+from gpufn.model import event
 from gpufn.model.access import Principal
 from gpufn.model.deployment import Deployment, DeploymentWanted
 from gpufn.model.errors import NotFound
+from gpufn.model.event import EventKind
 from gpufn.model.ids import DeploymentId, new_id
 from gpufn.model.status import FunctionStatus
 from gpufn.runtime.clock import loop_now
-from gpufn.store import deployments, functions
+from gpufn.store import deployments, events, functions
 from gpufn.store.database import Transaction
 from gpufn.wire.deployment_views import (
     DeploymentResponse,
@@ -32,6 +35,12 @@ from gpufn.wire.deployment_views import (
 from gpufn.wire.deployments import CreateDeploymentRequest, PatchGpuSpecificationRequest, UpdateDeploymentRequest
 from gpufn.wire.function_views import FunctionDto, FunctionResponse
 
+_DONE = {
+    EventKind.DEPLOYMENT_CREATED: "deployed",
+    EventKind.DEPLOYMENT_CHANGED: "changed",
+    EventKind.DEPLOYMENT_DELETED: "undeployed",
+    EventKind.DEPLOYMENT_DRAINING: "undeployed, what is queued is still served,",
+}
 REPORTS_SETTLE = 0.5
 """Seconds after which what gateways report must have caught up with what their clients have seen."""
 
@@ -62,6 +71,7 @@ async def create_deployment(
             updated_at=now,
         )
         deployments.insert(tx, deployment)
+        _tell(tx, caller, deployment, EventKind.DEPLOYMENT_CREATED, now)
         return replace(seen, deployment=deployment)
 
     seen = await context.db.run(write)
@@ -113,6 +123,7 @@ async def replace_deployment(
         if specs == deployment.specifications:
             return seen
         after = replace(deployment, specifications=specs, updated_at=context.now())
+        _tell(tx, caller, after, EventKind.DEPLOYMENT_CHANGED, after.updated_at)
         return replace(seen, deployment=deployments.save(tx, after))
 
     seen = await context.db.run(write)
@@ -135,7 +146,9 @@ async def patch_specification(
         placement.check_changeable(deployment, seen.condition)
         specs = tuple(spec if s.id == spec.id else s for s in deployment.specifications)
         if specs != deployment.specifications:
-            deployments.save(tx, replace(deployment, specifications=specs, updated_at=context.now()))
+            after = replace(deployment, specifications=specs, updated_at=context.now())
+            deployments.save(tx, after)
+            _tell(tx, caller, after, EventKind.DEPLOYMENT_CHANGED, after.updated_at)
         return seen, GpuSpecificationDto.of(spec, context.cluster)
 
     seen, dto = await context.db.run(write)
@@ -156,10 +169,13 @@ async def delete_deployment(
 
     def write(tx: Transaction) -> Seen:
         seen, deployment = _deployed(tx, caller, function_id, version_id)
+        now = context.now()
         if not drains:
             deployments.delete(tx, deployment.id)
+            _tell(tx, caller, deployment, EventKind.DEPLOYMENT_DELETED, now)
         elif deployment.wanted is DeploymentWanted.UP:
-            deployments.save(tx, replace(deployment, wanted=DeploymentWanted.DRAINED, updated_at=context.now()))
+            deployments.save(tx, replace(deployment, wanted=DeploymentWanted.DRAINED, updated_at=now))
+            _tell(tx, caller, deployment, EventKind.DEPLOYMENT_DRAINING, now)
         return seen
 
     seen = await context.db.run(write)
@@ -182,6 +198,13 @@ def _deployed(tx: Transaction, caller: Principal, function_id: str, version_id: 
     if seen.deployment is None:
         raise NotFound(f"Function id '{function_id}', version '{version_id}': No deployment found")
     return seen, seen.deployment
+
+
+def _tell(tx: Transaction, caller: Principal, deployment: Deployment, kind: EventKind, now: datetime) -> None:
+    """The event of what the caller did."""
+    sizes = (f"{s.instance_type} {s.min_instances} to {s.max_instances}" for s in deployment.specifications)
+    text = f"{_DONE[kind]} by {caller.subject}: {', '.join(sizes)}"
+    events.insert(tx, (event.of_deployment(deployment, kind, text, now=now),))
 
 
 def _by_id(tx: Transaction, caller: Principal, deployment_id: str) -> tuple[Seen, Deployment]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query, Response
@@ -12,12 +13,14 @@ from gpufn.api.parameters import FunctionIdPath, VersionIdPath, Visibility, want
 from gpufn.api.security import Caller
 from gpufn.api.views import Seen, own_version, see
 from gpufn.auth.access import require_account, require_function, visible
+from gpufn.model import event
 from gpufn.model.access import Principal
 from gpufn.model.errors import Forbidden, Invalid, NotFound
+from gpufn.model.event import EventKind
 from gpufn.model.function import FunctionType, FunctionVersion
 from gpufn.model.ids import FunctionId, VersionId, new_id
 from gpufn.model.status import FunctionStatus
-from gpufn.store import accounts, deployments, functions
+from gpufn.store import accounts, deployments, events, functions
 from gpufn.store.database import Transaction
 from gpufn.wire.function_views import FunctionDto, FunctionResponse, ListFunctionIdsResponse, ListFunctionsResponse
 from gpufn.wire.functions import CreateFunctionRequest, UpdateFunctionRequest
@@ -38,6 +41,7 @@ async def create_function(caller: Caller, context: Ctx, *, body: CreateFunctionR
         if limit is not None and functions.count(tx, caller.nca_id) >= limit:
             raise Invalid(f"Reached or exceeded the max limit for the number of functions allowed: {limit}")
         functions.insert(tx, version)
+        _tell(tx, caller, version, EventKind.VERSION_CREATED, version.created_at)
 
     await context.db.run(write)
     context.hints.hint("version", version.id)
@@ -55,6 +59,7 @@ async def create_version(
         require_function(caller, function_id)
         fitting = _fit(version, siblings)
         functions.insert(tx, fitting)
+        _tell(tx, caller, fitting, EventKind.VERSION_CREATED, fitting.created_at)
         return fitting, _propagate_priority(tx, fitting, siblings)
 
     version, changed = await context.db.run(write)
@@ -136,6 +141,7 @@ async def delete_version(
         if seen.deployment is not None:
             deployments.delete(tx, seen.deployment.id)
         functions.delete(tx, version_id)
+        _tell(tx, caller, seen.version, EventKind.VERSION_DELETED, context.now())
         return seen
 
     seen = await context.db.run(write)
@@ -145,6 +151,13 @@ async def delete_version(
     ):
         context.hints.hint("deployment", deployment_id)
     return Response(status_code=204)
+
+
+def _tell(tx: Transaction, caller: Principal, version: FunctionVersion, kind: EventKind, now: datetime) -> None:
+    """The event of what the caller did."""
+    done = "created" if kind is EventKind.VERSION_CREATED else "deleted"
+    text = f"version of {version.name} {done} by {caller.subject}"
+    events.insert(tx, (event.of_version(version, kind, text, now=now),))
 
 
 def _new_version(context: Context, caller: Principal, body: CreateFunctionRequest, function_id: str) -> FunctionVersion:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import re
-from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
+from gpufn.cli import times
 from gpufn.cli.session import Session, api_options, output_options
 from gpufn.runtime.clock import utc_now
 
 PATH = "/v2/gpufn/keys"
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     creating.add_argument("--description", help="what it is for")
     creating.add_argument("--scope", action="append", metavar="SCOPE", help="what it may do; repeat (default: yours)")
     creating.add_argument("--function", action="append", metavar="ID", help="only this function; repeat (default: all)")
-    creating.add_argument("--expires-in", type=_duration, metavar="TIME", help="lifetime such as 12h or 30d")
+    creating.add_argument("--expires-in", type=times.duration, metavar="TIME", help="lifetime such as 12h or 30d")
     listing = verbs.add_parser("list", help="every key, never its value")
     revoking = verbs.add_parser("revoke", help="make a key useless within seconds")
     revoking.add_argument("id", metavar="ID")
@@ -42,7 +40,7 @@ def create(session: Session) -> int:
     if args.function:
         body["resources"] = [{"type": "function", "id": i if "/" in i else f"{i}/*"} for i in args.function]
     if args.expires_in:
-        body["expiresAt"] = (utc_now() + args.expires_in).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        body["expiresAt"] = times.wire(utc_now() + args.expires_in)
     answer = session.client.send("POST", PATH, body)
     if args.json:
         session.console.json(answer)
@@ -82,10 +80,3 @@ def _row(key: dict[str, Any]) -> tuple[str, ...]:
         str(key.get("description") or ""),
         scopes,
     )
-
-
-def _duration(text: str) -> timedelta:
-    found = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 45m, 12h or 30d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})

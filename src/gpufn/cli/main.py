@@ -43,6 +43,7 @@ COMMANDS = (
     Command("function", "create, list, show and delete functions", "functions"),
     Command("image", "add, list and remove images of the local catalog", "images"),
     Command("logs", "what the instances of a function wrote", "logs"),
+    Command("events", "what happened, when, and why", "events"),
     Command("keys", "create, list and revoke API keys", "keys"),
     Command("settings", "the effective settings and where they come from", "configuration"),
     Command("version", "the version of this program", "version"),

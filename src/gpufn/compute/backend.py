@@ -48,6 +48,8 @@ class Phase(StrEnum):
     """Nothing here, and nothing on its way: never launched here, or gone after ``terminate``."""
     PREPARING = "preparing"
     """Accepted; its image is fetched or its environment built. ``detail`` says how far."""
+    STARTING = "starting"
+    """Its image is there; its process or container is being made."""
     RUNNING = "running"
     """Its process or container exists and ``address`` is set. Whether it is ready is for the probe to say."""
     EXITED = "exited"

@@ -46,6 +46,7 @@ log = get_logger("process")
 TRIM_INTERVAL = 1.0
 CLOSE_GRACE = 10.0
 LAST_LINES = 8
+INSTALLING = "installing requirements"
 
 
 class ProcessBackend:
@@ -179,7 +180,8 @@ class ProcessBackend:
             return Observation(Phase.ABSENT)
         match record.stage:
             case Stage.PREPARING | Stage.STARTING:
-                return Observation(Phase.PREPARING, self._details.get(instance_id, ""))
+                detail = self._details.get(instance_id, "")
+                return Observation(Phase.PREPARING if detail == INSTALLING else Phase.STARTING, detail)
             case Stage.RUNNING:
                 return Observation(Phase.RUNNING, "stopping" if record.stopping else "", address=record.address)
             case Stage.ENDED:
@@ -235,7 +237,7 @@ class ProcessBackend:
         if request is None:
             raise CannotStart(Failure(FailureKind.START, "what to start is not recorded; deploy again"))
         image = self._image(request.image)
-        self._details[record.id] = "installing requirements" if image.requirements else "starting"
+        self._details[record.id] = INSTALLING if image.requirements else "starting"
         try:
             python = await self._venvs.python(image)
         except BuildFailed as error:

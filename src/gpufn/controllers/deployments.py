@@ -13,16 +13,19 @@ from datetime import datetime, timedelta
 from gpufn.controllers import plan
 from gpufn.controllers.context import Context
 from gpufn.controllers.routes import Routes
+from gpufn.model import event
 from gpufn.model.deployment import Deployment, DeploymentWanted, GpuSpecification
+from gpufn.model.event import EventKind
 from gpufn.model.ids import InstanceId, new_id
 from gpufn.model.instance import Instance
-from gpufn.model.status import ready_count
+from gpufn.model.startup import Mark, StartPhase
+from gpufn.model.status import FunctionStatus, condition, ready_count
 from gpufn.runtime.backoff import Backoff
 from gpufn.runtime.clock import loop_now
 from gpufn.runtime.controller import Controller
 from gpufn.runtime.log import get_logger
 from gpufn.settings import ControllerSettings
-from gpufn.store import deployments, instances
+from gpufn.store import deployments, events, instances
 from gpufn.store.database import Transaction
 
 log = get_logger("deployments")
@@ -48,6 +51,8 @@ class Deployments:
     def __init__(self, context: Context, routes: Routes) -> None:
         self._context, self._routes = context, routes
         self._policy = restart_policy(context.settings)
+        self._told: dict[str, FunctionStatus] = {}
+        """The public status of each deployment when it was last looked at."""
         self.controller = Controller("deployments", self.reconcile, self.keys, resync=context.settings.resync)
 
     async def keys(self) -> set[str]:
@@ -70,17 +75,30 @@ class Deployments:
         deployment = deployments.get(tx, deployment_id)
         own = instances.of_deployment(tx, deployment_id)
         if deployment is None:
+            self._told.pop(deployment_id, None)
             return self._retire_all(tx, own)
+        self._tell_status(tx, deployment, own, now)
         if deployment.wanted is DeploymentWanted.DRAINED:
             return self._drain(tx, deployment, own, now=now, loop_time=loop_time)
         if deployment.failed_at is not None:
             return self._retire_all(tx, own)
         return self._up(tx, deployment, own, now)
 
+    def _tell_status(self, tx: Transaction, deployment: Deployment, own: Sequence[Instance], now: datetime) -> None:
+        """An event when the public status is not what it was at the last look. The first look only remembers."""
+        state = condition(deployment, own)
+        before = self._told.get(deployment.id, state.status)
+        self._told[deployment.id] = state.status
+        if before is not state.status:
+            reasons = "; ".join(wrong.error for wrong in state.health)
+            text = f"{before} → {state.status}" + (f": {reasons}" if reasons else "")
+            events.insert(tx, (event.of_deployment(deployment, EventKind.DEPLOYMENT_STATUS, text, now=now),))
+
     def _up(self, tx: Transaction, deployment: Deployment, own: Sequence[Instance], now: datetime) -> Outcome:
         failure = plan.gives_up(deployment, own, self._policy)
         if failure is not None:
             deployments.save(tx, replace(deployment, failed_at=now, failure=failure))
+            events.insert(tx, (event.of_deployment(deployment, EventKind.DEPLOYMENT_FAILED, failure, now=now),))
             outcome = self._retire_all(tx, own)
             return replace(
                 outcome, version_id=deployment.version_id, changed=True, note=f"deployment failed: {failure}"
@@ -101,6 +119,8 @@ class Deployments:
         load = self._context.load
         if published is not None and load.is_finished(deployment.version_id, published=published, now=loop_time):
             deployments.delete(tx, deployment.id)
+            drained = event.of_deployment(deployment, EventKind.DEPLOYMENT_DELETED, "drained and undeployed", now=now)
+            events.insert(tx, (drained,))
             outcome = self._retire_all(tx, own)
             return replace(outcome, version_id=deployment.version_id, changed=True, note="drained and undeployed")
         if deployment.failed_at is not None:
@@ -117,12 +137,16 @@ class Deployments:
             for _ in range(todo.create):
                 instance = _new_instance(deployment, spec, now)
                 instances.insert(tx, instance)
+                events.insert(tx, (event.of_instance(instance, EventKind.INSTANCE_CREATED, "created", now=now),))
                 touched.append(instance.id)
             instances.retire(tx, todo.retire)
             touched += todo.retire
             waits += [] if todo.wait is None else [todo.wait]
             if todo.create or todo.retire:
-                notes.append(f"{spec.instance_type}: {todo.create} to start, {len(todo.retire)} to stop")
+                note = f"{spec.instance_type}: {todo.create} to start, {len(todo.retire)} to stop"
+                notes.append(note)
+                scaled = f"{note}; desired: {spec.desired} ({spec.desired_reason or 'as deployed'})"
+                events.insert(tx, (event.of_deployment(deployment, EventKind.DEPLOYMENT_SCALED, scaled, now=now),))
         return Outcome(deployment.version_id, tuple(touched), min(waits, default=None), note="; ".join(notes))
 
     def _retire_all(self, tx: Transaction, own: Sequence[Instance]) -> Outcome:
@@ -156,4 +180,5 @@ def _new_instance(deployment: Deployment, spec: GpuSpecification, now: datetime)
         instance_type=spec.instance_type,
         created_at=now,
         updated_at=now,
+        phases=(Mark(StartPhase.QUEUED, now),),
     )

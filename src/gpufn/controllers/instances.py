@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from gpufn.compute.backend import BackendError, Observation, Phase
@@ -16,14 +16,16 @@ from gpufn.controllers.context import Context
 from gpufn.controllers.launching import launch_request
 from gpufn.controllers.plan import Become, Fail, Launch, Limits, Sight, Step, Terminate, Wait, step
 from gpufn.controllers.routes import Routes
+from gpufn.model import event
 from gpufn.model.errors import Stale
 from gpufn.model.function import FunctionVersion
 from gpufn.model.instance import Failure, Instance, InstanceStatus as S
+from gpufn.model.startup import Mark, StartPhase, entered
 from gpufn.runtime.clock import loop_now
 from gpufn.runtime.controller import Controller
 from gpufn.runtime.log import get_logger
 from gpufn.settings import ControllerSettings
-from gpufn.store import functions, instances
+from gpufn.store import events, functions, instances
 from gpufn.store.database import Transaction
 
 log = get_logger("instances")
@@ -32,6 +34,11 @@ WORKERS = 64
 """Passes at once: one may wait as long as a health check takes."""
 DETAIL_MAX = 500
 """Characters kept of what an instance says it is doing."""
+_START_PHASES = {
+    Phase.PREPARING: StartPhase.PULLING,
+    Phase.STARTING: StartPhase.STARTING,
+    Phase.RUNNING: StartPhase.LOADING,
+}
 
 
 @dataclass(frozen=True)
@@ -125,9 +132,11 @@ class Instances:
         request = launch_request(instance, subject.version, self._context.cluster)
         if isinstance(request, Failure):
             return await self._fail(instance, request)
+        placing = entered(instance.phases, StartPhase.PLACING, self._context.now())
         await self._context.backend.launch(request)
         if instance.status is S.PENDING:
-            await self._save(instance.to(S.STARTING, now=self._context.now()))
+            after = instance.to(S.STARTING, now=self._context.now())
+            await self._save(instance, replace(after, phases=placing))
         return 0.0
 
     async def _fail(self, instance: Instance, failure: Failure) -> float | None:
@@ -135,28 +144,39 @@ class Instances:
         now = self._context.now()
         after = instance.to(S.UNHEALTHY, now=now) if instance.status is S.READY else replace(instance, updated_at=now)
         log.warning("instance failed", instance=instance.id, version=instance.version_id, reason=failure.message)
-        await self._save(replace(after, failure=failure, detail=failure.message[:DETAIL_MAX]))
+        await self._save(instance, replace(after, failure=failure, detail=failure.message[:DETAIL_MAX]))
         return 0.0
 
     async def _become(self, instance: Instance, seen: Observation, status: S, detail: str) -> float | None:
-        after = instance.to(status, now=self._context.now(), failure=instance.failure)
-        await self._save(replace(after, detail=detail[:DETAIL_MAX], address=seen.address or after.address))
+        now = self._context.now()
+        started = replace(instance, phases=phases_of(instance, seen, now))
+        after = started.to(status, now=now, failure=instance.failure)
+        await self._save(instance, replace(after, detail=detail[:DETAIL_MAX], address=seen.address or after.address))
         log.info(
             "instance", instance=instance.id, version=instance.version_id, status=status.value, was=instance.status
         )
         return 0.0
 
     async def _note(self, instance: Instance, detail: str, seen: Observation | None = None) -> None:
-        address = seen.address if seen is not None and seen.address is not None else instance.address
-        after = replace(instance, detail=detail[:DETAIL_MAX], address=address)
+        after = replace(instance, detail=detail[:DETAIL_MAX])
+        if seen is not None:
+            phases = phases_of(instance, seen, self._context.now())
+            after = replace(after, address=seen.address or instance.address, phases=phases)
         if after != instance:
-            await self._save(after, same_status=True)
+            await self._save(instance, after)
 
-    async def _save(self, instance: Instance, *, same_status: bool = False) -> None:
-        await self._context.db.run(lambda tx: instances.save(tx, instance))
-        self._context.hints.hint("version", instance.version_id)
-        if not same_status:
-            self._context.hints.hint("deployment", instance.deployment_id)
+    async def _save(self, before: Instance, after: Instance) -> None:
+        """Write it, and what there is to be told of the change."""
+        happened = event.of_change(before, after, now=self._context.now())
+
+        def write(tx: Transaction) -> None:
+            instances.save(tx, after)
+            events.insert(tx, () if happened is None else (happened,))
+
+        await self._context.db.run(write)
+        self._context.hints.hint("version", after.version_id)
+        if (before.status, before.failure) != (after.status, after.failure):
+            self._context.hints.hint("deployment", after.deployment_id)
 
 
 def limits(settings: ControllerSettings) -> Limits:
@@ -166,6 +186,12 @@ def limits(settings: ControllerSettings) -> Limits:
         unhealthy=timedelta(seconds=settings.unhealthy_timeout),
         drain=timedelta(seconds=settings.drain_timeout),
     )
+
+
+def phases_of(instance: Instance, seen: Observation, now: datetime) -> tuple[Mark, ...]:
+    """The phases of its start, with the one that is seen now."""
+    phase = _START_PHASES.get(seen.phase)
+    return instance.phases if phase is None else entered(instance.phases, phase, now)
 
 
 def _load(tx: Transaction, instance_id: str) -> Subject | None:

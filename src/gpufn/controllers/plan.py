@@ -230,7 +230,7 @@ def _starting(instance: Instance, sight: Sight, now: datetime, limits: Limits) -
         return Become(S.READY)
     doing = f"waiting for the health check: {sight.problem}" if sight.problem else seen.detail
     if now - instance.created_at >= limits.ready:
-        return Fail(_too_slow(limits.ready, doing, preparing=seen.phase is Phase.PREPARING))
+        return Fail(_too_slow(limits.ready, doing, preparing=seen.phase in (Phase.PREPARING, Phase.STARTING)))
     return Wait(poll(instance.created_at, now), doing)
 
 

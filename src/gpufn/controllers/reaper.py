@@ -10,12 +10,12 @@ from gpufn.controllers.context import Context
 from gpufn.model.ids import InstanceId
 from gpufn.runtime.controller import Controller
 from gpufn.runtime.log import get_logger
-from gpufn.store import deployments, instances
+from gpufn.store import deployments, events, instances
 from gpufn.store.database import Transaction
 
 log = get_logger("reaper")
 
-ORPHANS, ENDED = "orphans", "ended"
+ORPHANS, ENDED, EVENTS = "orphans", "ended", "events"
 BATCH = 100
 """Instances handled in one pass."""
 MORE = 1.0
@@ -23,19 +23,19 @@ MORE = 1.0
 
 
 class Reaper:
-    """Two keys: ``orphans`` and ``ended``."""
+    """Three keys: ``orphans``, ``ended`` and ``events``."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.controller = Controller("reaper", self.reconcile, self.keys, workers=1, resync=context.settings.resync)
 
     async def keys(self) -> Sequence[str]:
-        """Both chores."""
-        return (ORPHANS, ENDED)
+        """Every chore."""
+        return (ORPHANS, ENDED, EVENTS)
 
     async def reconcile(self, chore: str) -> float | None:
         """One bounded round of a chore."""
-        return await (self._orphans() if chore == ORPHANS else self._ended())
+        return await {ORPHANS: self._orphans, ENDED: self._ended, EVENTS: self._events}[chore]()
 
     async def _orphans(self) -> float | None:
         """Listed first, compared after: an instance is always recorded before it is launched."""
@@ -53,6 +53,14 @@ class Reaper:
         for instance_id in old[:BATCH]:
             await self._forget(instance_id)
         return MORE if len(old) > BATCH else None
+
+    async def _events(self) -> float | None:
+        settings = self._context.settings
+        before = self._context.now() - timedelta(seconds=settings.keep_events)
+        done = await self._context.db.run(
+            lambda tx: events.forget(tx, before=before, keep=settings.events_max, batch=BATCH)
+        )
+        return MORE if done == BATCH else None
 
     async def _forget(self, instance_id: InstanceId) -> None:
         """The row goes last: a crash leaves something to find. One that cannot be forgotten holds up no other."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from gpufn.model.ids import AccountId, DeploymentId, FunctionId, InstanceId, SpecificationId, VersionId
 from gpufn.model.machine import Machine
+from gpufn.model.startup import Mark, StartPhase, entered
 
 
 class InstanceStatus(StrEnum):
@@ -106,6 +107,8 @@ class Instance:
     draining_at: datetime | None = None
     ended_at: datetime | None = None
     revision: int = 0
+    phases: tuple[Mark, ...] = ()
+    """When each phase of its start began."""
 
     @property
     def is_live(self) -> bool:
@@ -118,7 +121,8 @@ class Instance:
         after = replace(self, status=status, updated_at=now, detail="")
         match status:
             case S.READY:
-                return replace(after, ready_at=self.ready_at or now, unhealthy_at=None)
+                phases = entered(self.phases, StartPhase.READY, now)
+                return replace(after, ready_at=self.ready_at or now, unhealthy_at=None, phases=phases)
             case S.UNHEALTHY:
                 return replace(after, unhealthy_at=now)
             case S.DRAINING:

@@ -23,7 +23,8 @@ from gpufn.compute.probes import probe
 from gpufn.compute.process import ProcessBackend
 from gpufn.controllers.all import Controllers
 from gpufn.controllers.context import Context as ControllersContext
-from gpufn.model.errors import Fatal
+from gpufn.controllers.stopping import record_stopped
+from gpufn.model.errors import Fatal, Unavailable
 from gpufn.runtime.clock import loop_now, utc_now
 from gpufn.runtime.hub import Hints, Retained
 from gpufn.runtime.log import get_logger
@@ -80,7 +81,16 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
             leave = False
         finally:
             await backend.close(terminate=not leave)
+            if not leave:
+                await _record_stopped(db)
             await db.close()
+
+
+async def _record_stopped(db: Sqlite) -> None:
+    try:
+        await db.run(lambda tx: record_stopped(tx, utc_now()))
+    except Unavailable as error:  # the next start then calls them lost, and replaces them all the same
+        log.warning("the end of the instances could not be recorded", error=error.message)
 
 
 async def _open(backend: LocalBackend) -> None:

@@ -6,8 +6,10 @@ import sqlalchemy as sa
 
 from gpufn.model.access import Resource
 from gpufn.model.deployment import Autoscaling, DeploymentWanted, Placement
+from gpufn.model.event import EventKind
 from gpufn.model.function import Definition, RateLimit
 from gpufn.model.instance import Address, Failure, InstanceStatus
+from gpufn.model.startup import Mark
 from gpufn.store.types import JsonOf, UtcDateTime
 
 metadata = sa.MetaData(
@@ -15,8 +17,8 @@ metadata = sa.MetaData(
 )
 
 
-def _enum(kind: type[DeploymentWanted | InstanceStatus]) -> sa.Enum:
-    return sa.Enum(kind, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members])
+def _enum(kind: type[DeploymentWanted | InstanceStatus | EventKind], length: int = 16) -> sa.Enum:
+    return sa.Enum(kind, native_enum=False, length=length, values_callable=lambda members: [m.value for m in members])
 
 
 accounts = sa.Table(
@@ -103,6 +105,22 @@ instances = sa.Table(
     sa.Column("draining_at", UtcDateTime),
     sa.Column("ended_at", UtcDateTime, index=True),
     sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("phases", JsonOf(tuple[Mark, ...]), nullable=False, server_default="[]"),
+)
+
+# Events outlive what they tell of, so nothing here is a foreign key. The id orders them.
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False, index=True),
+    sa.Column("kind", _enum(EventKind, 32), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("nca_id", sa.String(64), nullable=False, index=True),
+    sa.Column("function_id", sa.String(36), nullable=False, index=True),
+    sa.Column("version_id", sa.String(36), nullable=False, index=True),
+    sa.Column("deployment_id", sa.String(36), index=True),
+    sa.Column("instance_id", sa.String(36), index=True),
 )
 
 keys = sa.Table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpufn.model.cluster import Cluster
 from gpufn.model.instance import Instance, InstanceStatus
+from gpufn.model.startup import spans
 from gpufn.wire.base import Wire
 from gpufn.wire.scalars import Timestamp
 
@@ -66,6 +67,14 @@ class FailureDto(Wire):
     permanent: bool
 
 
+class PhaseDto(Wire):
+    """A phase of an instance's start: queued, placing, pulling, starting, loading. No ``seconds``: it goes on."""
+
+    phase: str
+    began_at: Timestamp
+    seconds: float | None = None
+
+
 class InstanceDto(Wire):
     """Everything recorded about one instance. gpufn's own."""
 
@@ -84,6 +93,8 @@ class InstanceDto(Wire):
     unhealthy_at: Timestamp | None = None
     draining_at: Timestamp | None = None
     ended_at: Timestamp | None = None
+    phases: tuple[PhaseDto, ...] = ()
+    """Where the time of its start went, or goes."""
 
     @staticmethod
     def of(instance: Instance) -> InstanceDto:
@@ -105,6 +116,10 @@ class InstanceDto(Wire):
             unhealthy_at=instance.unhealthy_at,
             draining_at=instance.draining_at,
             ended_at=instance.ended_at,
+            phases=tuple(
+                PhaseDto(phase=s.phase.value, began_at=s.began, seconds=s.seconds)
+                for s in spans(instance.phases, ended=instance.ended_at)
+            ),
         )
 
 

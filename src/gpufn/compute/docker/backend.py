@@ -33,6 +33,7 @@ log = get_logger("docker")
 ATTEMPTS = 6
 """How often a launch is tried while the engine does not answer."""
 RETRY = Backoff(base=0.5, cap=10.0)
+STARTING = "starting the container"
 TAIL_LINES = 20
 _BEING_REMOVED = 409
 """Lines shown in the failure of a container that ended."""
@@ -207,7 +208,7 @@ class DockerBackend:
             raise BackendError(f"pulling {found} was cut short")
 
     async def _start(self, instance_id: InstanceId, launch: _Launch) -> None:
-        launch.detail = "starting the container"
+        launch.detail = STARTING
         try:
             await self._engine.start(spec.container_name(instance_id))
         except Refused as error:
@@ -227,7 +228,8 @@ class DockerBackend:
         if container is not None and container.is_running and container.address is not None:
             return Observation(Phase.RUNNING, address=container.address)
         if launch is not None or container is not None:
-            return Observation(Phase.PREPARING, detail=launch.detail if launch else "starting the container")
+            detail = launch.detail if launch else STARTING
+            return Observation(Phase.STARTING if detail == STARTING else Phase.PREPARING, detail=detail)
         return Observation(Phase.ABSENT)
 
     async def _why_ended(self, instance_id: InstanceId) -> Failure:

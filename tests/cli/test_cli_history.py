@@ -1,0 +1,60 @@
+"""``gpufn events``, and times as people write them."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fake_api import FID, VID, FakeApi, a_version, serving
+from running import against
+
+from gpufn.cli import times
+from gpufn.runtime.clock import utc_now
+
+EVENT = {
+    "eventId": 7,
+    "at": "2026-01-02T03:04:05.000Z",
+    "kind": "instance.failed",
+    "message": "exited with code 1",
+    "warning": True,
+    "functionId": FID,
+    "functionVersionId": VID,
+    "instanceId": "abcdefghijk",
+}
+
+
+def test_events_are_a_table_and_pass_the_filters_on() -> None:
+    """Each event is a row; a name becomes the function's id, a version its own."""
+    api = FakeApi([a_version()], documents={"/v2/gpufn/events": {"events": [EVENT]}})
+    with serving(api):
+        ran = against(api, "events", "echo", "--instance", "i1", "-n", "5", "--since", "2026-01-01T00:00:00Z")
+        pinned = against(api, "events", f"echo:{VID[:8]}", "--json")
+
+    first, second = [s.path for s in api.seen if "/events" in s.path]
+    assert ran.out.splitlines()[1].split("  ")[1:] == ["instance.failed", "abcdefgh", "exited with code 1"]
+    assert f"functionId={FID}" in first
+    assert "instanceId=i1" in first
+    assert "since=2026-01-01T00%3A00%3A00.000Z" in first
+    assert "functionVersionId" not in first
+    assert f"functionVersionId={VID}" in second
+    assert pinned.json == {"events": [EVENT]}
+
+
+def test_events_refuse_junk() -> None:
+    """A limit beyond the bound and a time that is none are usage errors with the remedy."""
+    with serving(FakeApi()) as api:
+        limit = against(api, "events", "-n", "0")
+        since = against(api, "events", "--since", "yesterday")
+
+    assert (limit.code, since.code) == (2, 2)
+    assert "2026-01-31T12:00:00Z" in since.err
+
+
+def test_a_moment_is_long_ago_or_named() -> None:
+    """``10m`` counts back from now; a time without a zone is UTC."""
+    assert timedelta(minutes=9) < utc_now() - times.moment("10m") < timedelta(minutes=11)
+    assert times.moment("2026-01-31T12:00:00") == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert times.wire(times.moment("2026-01-31T13:00:00+01:00")) == "2026-01-31T12:00:00.000Z"
+    with pytest.raises(argparse.ArgumentTypeError):
+        times.duration("0m")
