@@ -43,6 +43,12 @@ def test_a_phase_that_goes_on_has_no_length() -> None:
     assert spans(marks, ended=BEGIN + timedelta(seconds=3))[0].seconds == 3.0
 
 
+def test_an_instance_of_an_older_release_has_no_phases() -> None:
+    """Where nothing was marked there is nothing to show."""
+    assert spans(()) == ()
+    assert summary(()) == ""
+
+
 def test_the_summary_leaves_out_what_took_no_time() -> None:
     """Only phases of a twentieth of a second or more are worth a word."""
     marks = (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import zip_longest
 
 
 class StartPhase(StrEnum):
@@ -55,7 +56,7 @@ def entered(marks: tuple[Mark, ...], phase: StartPhase, now: datetime) -> tuple[
 def spans(marks: Sequence[Mark], *, ended: datetime | None = None) -> tuple[Span, ...]:
     """How long each phase took. ``ended``: when a start that failed was over. READY, which is no wait, is left out."""
     found = []
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+    for mark, following in zip_longest(marks, marks[1:]):
         if mark.phase is not StartPhase.READY:
             until = following.at if following is not None else ended
             found.append(Span(mark.phase, mark.at, None if until is None else (until - mark.at).total_seconds()))
