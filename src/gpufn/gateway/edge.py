@@ -26,6 +26,9 @@ WITHOUT_BODY = frozenset({204, 304})
 class Call(Protocol):
     """What a request became."""
 
+    broken_body: str
+    """How the answer to a request begins whose body breaks off or is no body."""
+
     def body(self, data: bytes, last: bool) -> None: ...
     def client_gone(self) -> None: ...
     def client_slow(self, on: bool) -> None: ...
@@ -59,6 +62,8 @@ class Connection(asyncio.Protocol):
         self._discarded = 0
         self._reading = True
         self._chunked = False
+        self._responding = False
+        """Whether the head of a response is out, and not all of its body."""
         self._since = self._loop.time()
         """When the present state began: waiting for a head, or for the rest of one."""
         self.peer = ""
@@ -66,10 +71,6 @@ class Connection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         return self._call is None
-
-    def now(self) -> float:
-        """Loop time."""
-        return self._loop.time()
 
     # ------------------------------------------------------------------ what the loop calls
 
@@ -161,8 +162,7 @@ class Connection(asyncio.Protocol):
         try:
             piece = body.feed(data)
         except BadMessage as error:
-            self._gone()
-            self._refuse(not_a_message(error))
+            self._broken(error)
             return
         if body.done:
             self._body = None
@@ -176,6 +176,15 @@ class Connection(asyncio.Protocol):
             self._next_or_close()
         elif self._discarded > DISCARD_MAX:
             self._close()
+
+    def _broken(self, error: BadMessage) -> None:
+        """The body is no body: say so, unless the response has begun already."""
+        detail = error.detail if self._call is None else self._call.broken_body + error.detail
+        self._gone()
+        if self._responding:
+            self.cut()
+        else:
+            self._refuse(problem(error.status, detail))
 
     def _early(self, data: bytes) -> None:
         """The next request, before this one was answered."""
@@ -201,6 +210,7 @@ class Connection(asyncio.Protocol):
                 request.keep_alive = False
         if not request.keep_alive or self._service.stopping:
             lines.append(b"connection: close")
+        self._responding = True
         self._write(b"HTTP/1.1 %d %b\r\n%b\r\n\r\n%b" % (head.status, head.reason, b"\r\n".join(lines), body))
         if last:
             self._answered()
@@ -257,6 +267,7 @@ class Connection(asyncio.Protocol):
     def _answered(self) -> None:
         """The response is out. What is left of the request's body is read away, up to a limit."""
         self._call = None
+        self._responding = False
         self._since = self._loop.time()
         if not self._reading:
             self.hold(False)

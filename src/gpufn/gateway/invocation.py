@@ -97,6 +97,7 @@ class Admitted(NamedTuple):
 class Invocation:
     """One call. The edge gives it the request's body, its version a slot, its forward the response."""
 
+    broken_body = "failed to read request body: "
     __slots__ = (
         "_collected", "_compatible", "_cors", "_direct", "_edge", "_forward", "_head", "_more_lines", "_plane",
         "_request", "_reserved", "_since", "_size", "_slot", "_window", "_window_end", "give_up_at", "grant", "id",

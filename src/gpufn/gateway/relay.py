@@ -24,6 +24,7 @@ RESPONSE_DROP = HOP_BY_HOP | {b"content-length"}
 class RelayCall:
     """One request that control answers."""
 
+    broken_body = ""
     slice: dict[Timed, None] | None = None
 
     def __init__(self, edge: Edge, head: RequestHead, *, peer: str, deadlines: Deadlines) -> None:

@@ -23,8 +23,8 @@ CONTROL_HOSTS = frozenset(
 """First labels of hosts whose services are control's: ``function-id`` headers mean nothing there."""
 PATH = re.compile(
     rb"/v2/(?:orgs/[^/?]+/(?:teams/[^/?]+/)?)?nvcf/"
-    rb"(?:pexec/functions/(?P<function>[^/?]*)(?:/versions/(?P<version>[^/?]*))?"
-    rb"|pexec/status/(?P<status>[^/?]*)"
+    rb"(?:(?P<form>pexec|exec)/(?:functions/(?P<function>[^/?]*)(?:/versions/(?P<version>[^/?]*))?"
+    rb"|status/(?P<status>[^/?]*))"
     rb"|queues/(?P<position>[^/?]*)/position)"
     rb"(?:\?.*)?"
 )
@@ -38,6 +38,8 @@ class Pexec:
     version_id: bytes | None
     valid: bool = True
     """Whether both are UUIDs: if not, that is only said after the caller's key was looked at."""
+    envelope: bool = False
+    """The ``exec`` form: request and response are wrapped in JSON."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class PexecStatus:
     """Ask for the result of an earlier call."""
 
     request_id: bytes
+    envelope: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,11 +141,12 @@ def _by_path(target: bytes) -> Target:
     match = PATH.fullmatch(target)
     if match is None:
         return RELAY
-    function_id, version_id, status, position = match.groups()
+    form, function_id, version_id, status, position = match.groups()
+    envelope = form == b"exec"
     if function_id is not None:
         valid = is_uuid(function_id) and (version_id is None or is_uuid(version_id))
-        return Pexec(function_id, version_id, valid)
+        return Pexec(function_id, version_id, valid, envelope)
     if status is not None:
-        return PexecStatus(status)
+        return PexecStatus(status, envelope)
     # `queues/functions/position` cannot be meant: `functions` is no request id, control answers for it
     return RELAY if position == b"functions" else QueuePosition(position)

@@ -10,8 +10,9 @@ import re
 
 from gpufn.gateway import admission
 from gpufn.gateway.edge import Call, Connection
+from gpufn.gateway.envelope import Envelope, ExecCall, Start, unknown, wrapped
 from gpufn.gateway.http1 import RequestHead
-from gpufn.gateway.invocation import Admitted, Invocation, Phase
+from gpufn.gateway.invocation import Admitted, Edge, Invocation, Phase
 from gpufn.gateway.limits import too_often
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import Refused, Reply, document, method_not_allowed, problem, text
@@ -63,22 +64,35 @@ class Service:
     def _serve(self, edge: Connection, head: RequestHead, target: Target, body: bytes, complete: bool) -> Call | Reply:
         token = admission.bearer(head)
         match target:
+            case Pexec(envelope=True):
+                _check_pexec(head, target)
+                envelope = Envelope(edge, self._plane.results, _cors(head))
+                return ExecCall(envelope, head, self._inner(token, target)).enter(body, complete)
             case Pexec() | Direct():
-                direct = True
                 if isinstance(target, Direct) and (protocol := requested(head)) is not None:
                     return self._upgrade(edge, head, token, target, protocol)
                 if isinstance(target, Pexec):
-                    direct = False
                     _check_pexec(head, target)
-                admitted = self._admit(head, token, target.function_id, target.version_id, direct=direct)
-                invocation = Invocation(self._plane, edge, head, admitted)
-                invocation.enter(body, complete)
-                return invocation
+                return self._invoke(edge, head, token, target, body, complete)
+            case PexecStatus(request_id, envelope=True):
+                return self._wrapped_status(edge, head, token, request_id)
             case PexecStatus(request_id):
                 return self._status(edge, head, token, request_id)
             case QueuePosition(request_id):
                 return self._position(head, token, request_id)
         return problem(404)
+
+    def _invoke(
+        self, edge: Edge, head: RequestHead, token: bytes, target: Pexec | Direct, body: bytes, complete: bool
+    ) -> Invocation:
+        direct = isinstance(target, Direct)
+        admitted = self._admit(head, token, target.function_id, target.version_id, direct=direct)
+        invocation = Invocation(self._plane, edge, head, admitted)
+        invocation.enter(body, complete)
+        return invocation
+
+    def _inner(self, token: bytes, target: Pexec) -> Start:
+        return lambda edge, head, body: self._invoke(edge, head, token, target, body, True)
 
     def _grant(self, token: bytes) -> Grant:
         if not self._snapshot.ready:
@@ -143,14 +157,30 @@ class Service:
             raise Refused(problem(409, "header gpufn-invocation-id names a request that exists; choose a fresh UUID"))
         return wished
 
-    def _status(self, edge: Connection, head: RequestHead, token: bytes, request_id: bytes) -> Call | Reply:
+    def _wrapped_status(self, edge: Connection, head: RequestHead, token: bytes, request_id: bytes) -> Call | Reply:
+        """A status poll whose answer is wrapped; its window is fixed (section 4.4)."""
+        _check_get(head, request_id)
+        envelope = Envelope(edge, self._plane.results, _cors(head))
+        bare = RequestHead(head.method, head.target, head.minor)
+        try:
+            found = self._status(envelope, bare, token, request_id)
+        except Refused as refused:
+            if refused.reply == problem(404):
+                raise Refused(unknown()) from refused
+            raise
+        if isinstance(found, Reply):
+            return envelope.finished(wrapped(found.status, found.lines, found.body))
+        envelope.call = found
+        return envelope
+
+    def _status(self, edge: Edge, head: RequestHead, token: bytes, request_id: bytes) -> Call | Reply:
         """A status poll (section 7.4): the id is looked up before the caller's right to it is checked."""
         _check_get(head, request_id)
         grant = self._grant(token)
         window = self._window(head, self.settings.poll_default)
         call = self._plane.calls.get(request_id.lower())
         if call is None or not call.detached:
-            if self._plane.results.was_abandoned(request_id.lower(), edge.now()):
+            if self._plane.results.was_abandoned(request_id.lower(), loop_now()):
                 raise Refused(problem(504, "worker did not acknowledge the status request."))
             raise Refused(problem(404))
         admission.require(grant, admission.INVOKE)

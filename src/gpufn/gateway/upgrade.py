@@ -79,6 +79,7 @@ def chosen(head: RequestHead) -> bytes | None:
 class UpgradeCall:
     """One such call, from its acceptance until the tunnel has ended."""
 
+    broken_body = ""
     slice: dict[Timed, None] | None = None
     complete = True
 
