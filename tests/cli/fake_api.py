@@ -75,6 +75,8 @@ class FakeApi:
     logs: list[dict[str, str]] = field(default_factory=list)
     answers: list[Reply] = field(default_factory=list)
     """What invocations are answered, in turn; the last one for ever."""
+    parties: list[str] = field(default_factory=list)
+    """Who the function is shared with."""
     position: dict[str, Any] = field(default_factory=dict)
     documents: dict[str, object] = field(default_factory=dict)
     """What GET of a path answers, before anything else is looked at."""
@@ -150,6 +152,24 @@ def _new_key(api: FakeApi, request: Seen) -> Reply:
     return a_json({"key": {**api.keys[-1], "value": "nvapi-secret"}})
 
 
+def _shared(api: FakeApi, request: Seen) -> Reply:
+    """The rules of one level: the first party with POST, an added one again is 409."""
+    if request.method == "POST":
+        api.parties = [p["ncaId"] for p in request.json["authorizedParties"]]
+    elif request.method == "DELETE":
+        api.parties = []
+    elif request.method == "PATCH":
+        party = request.json["authorizedParty"]["ncaId"]
+        if request.path.endswith("/remove"):
+            api.parties.remove(party)
+        elif not api.parties or party in api.parties:
+            return a_problem(409 if api.parties else 404, "x")
+        else:
+            api.parties.append(party)
+    entry = {"id": FID, "versionId": VID, "authorizedParties": [{"ncaId": p} for p in api.parties]}
+    return a_json({"function": entry} if "/versions/" in request.path else {"functions": [entry]})
+
+
 def _status(api: FakeApi, request: Seen) -> Reply:
     backends = [
         {"name": "process", "working": True, "detail": ""},
@@ -170,6 +190,7 @@ ROUTES: list[tuple[str, Callable[[FakeApi, Seen], Reply]]] = [
         "GET /v2/gpufn/functions/[^/]+/versions/[^/]+/logs",
         lambda api, _: Reply(200, "".join(json.dumps(line) + "\n" for line in api.logs).encode()),
     ),
+    ("(GET|POST|DELETE|PATCH) /v2/nvcf/authorizations/functions/.*", _shared),
     ("GET /v2/gpufn/status", _status),
     ("GET /v2/gpufn/keys", lambda api, _: a_json({"keys": api.keys})),
     ("POST /v2/gpufn/keys", _new_key),
@@ -203,7 +224,7 @@ def serving(api: FakeApi) -> Iterator[FakeApi]:
             except OSError:
                 self.close_connection = True  # the client went away, which some tests are about
 
-        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _any  # noqa: N815  the base class names them so
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _any  # noqa: N815  the base class names them so
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: tests look at ``seen``."""

@@ -133,11 +133,11 @@ def test_errors_are_worded_as_the_provider_expects(here: Installation) -> None:
 
 
 def test_what_is_not_served_is_refused(here: Installation) -> None:
-    """Setting authorized parties is 405 and a telemetry endpoint 404, so an apply fails instead of lying."""
+    """A party that is no account is 400 and a telemetry endpoint 404, so an apply fails instead of lying."""
     with here.client() as client:
         provider = Provider(client)
         parties = {"authorizedParties": [{"ncaId": "another"}]}
-        sharing = provider.call("POST", f"/authorizations/{provider.path}", 405, json=parties).json()
+        sharing = provider.call("POST", f"/authorizations/{provider.path}", 400, json=parties).json()
         telemetry = provider.call("POST", "/telemetries", 404, json={"name": "t"}).json()
 
     assert sharing["detail"]

@@ -31,6 +31,8 @@ from gpufn.wire.problem import ProblemDetail
 FUNCTIONS = "/v2/nvcf/functions"
 VERSION = "/functions/{functionId}/versions/{functionVersionId}"
 DEPLOYMENT = "/v2/nvcf/deployments" + VERSION
+SHARING = "/v2/nvcf/authorizations/functions/{functionId}"
+SHARING_VERSION = "/v2/nvcf/authorizations" + VERSION
 OWN = "/v2/gpufn"
 
 LIST = ("list_functions", "list_functions_details")
@@ -81,8 +83,16 @@ ROUTES = (
     ),
     Route("GET", "/v2/nvcf/queues/functions/{functionId}", queues.function_queues, QUEUE),
     Route("GET", "/v2/nvcf/queues" + VERSION, queues.version_queue, QUEUE),
-    Route("GET", "/v2/nvcf/authorizations/functions/{functionId}", authorizations.function_authorizations, AUTHORIZE),
-    Route("GET", "/v2/nvcf/authorizations" + VERSION, authorizations.version_authorizations, AUTHORIZE),
+    Route("GET", SHARING, authorizations.function_authorizations, AUTHORIZE),
+    Route("POST", SHARING, authorizations.set_function_parties, AUTHORIZE),
+    Route("DELETE", SHARING, authorizations.clear_function_parties, AUTHORIZE),
+    Route("PATCH", SHARING + "/add", authorizations.add_function_party, AUTHORIZE),
+    Route("PATCH", SHARING + "/remove", authorizations.remove_function_party, AUTHORIZE),
+    Route("GET", SHARING_VERSION, authorizations.version_authorizations, AUTHORIZE),
+    Route("POST", SHARING_VERSION, authorizations.set_version_parties, AUTHORIZE),
+    Route("DELETE", SHARING_VERSION, authorizations.clear_version_parties, AUTHORIZE),
+    Route("PATCH", SHARING_VERSION + "/add", authorizations.add_version_party, AUTHORIZE),
+    Route("PATCH", SHARING_VERSION + "/remove", authorizations.remove_version_party, AUTHORIZE),
     Route("GET", "/v2/nvcf/supportedGpus", clusters.supported_gpus, REGISTER),
     Route("GET", "/v2/nvcf/clusterGroups", clusters.cluster_groups, GROUPS),
     Route("POST", OWN + "/keys", keys.create_key, KEYS),

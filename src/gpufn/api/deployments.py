@@ -13,7 +13,7 @@ from gpufn.api import placement
 from gpufn.api.context import Context, Ctx
 from gpufn.api.parameters import DeploymentIdPath, FunctionIdPath, SpecificationIdPath, VersionIdPath
 from gpufn.api.security import Caller
-from gpufn.api.views import Seen, own_version, see
+from gpufn.api.views import Seen, own_version, refuse_public, see
 from gpufn.auth.access import require_version, visible
 from gpufn.model import event
 from gpufn.model.access import Principal
@@ -56,6 +56,7 @@ async def create_deployment(
     """Deploy a version."""
 
     def write(tx: Transaction) -> Seen:
+        _refuse_public(tx, caller, function_id, version_id, "create")
         seen = own_version(tx, caller, function_id, version_id)
         placement.check_new(seen.version, seen.deployment, seen.condition)
         placement.check_deployable(seen.version)
@@ -114,6 +115,7 @@ async def replace_deployment(
     """Change the bounds of every specification (section 8.7). Deprecated: PATCH changes one."""
 
     def write(tx: Transaction) -> Seen:
+        _refuse_public(tx, caller, function_id, version_id, "update")
         seen = own_version(tx, caller, function_id, version_id)
         deployment = seen.deployment
         if deployment is None:
@@ -142,6 +144,7 @@ async def patch_specification(
 
     def write(tx: Transaction) -> tuple[Seen, GpuSpecificationDto]:
         seen, deployment = _by_id(tx, caller, deployment_id)
+        _refuse_public(tx, caller, deployment.function_id, deployment.version_id, "update")
         spec = placement.patched(deployment, specification_id, body)
         placement.check_changeable(deployment, seen.condition)
         specs = tuple(spec if s.id == spec.id else s for s in deployment.specifications)
@@ -168,6 +171,7 @@ async def delete_deployment(
     drains = graceful and await _still_busy(context, version_id)
 
     def write(tx: Transaction) -> Seen:
+        _refuse_public(tx, caller, function_id, version_id, "delete")
         seen, deployment = _deployed(tx, caller, function_id, version_id)
         now = context.now()
         if not drains:
@@ -191,6 +195,12 @@ async def _still_busy(context: Context, version_id: str) -> bool:
             return True
         await asyncio.sleep(REPORTS_SETTLE / 10)
     return False
+
+
+def _refuse_public(tx: Transaction, caller: Principal, function_id: str, version_id: str, verb: str) -> None:
+    """An admin who works in the owner's account may (control-plane page, section 4.4)."""
+    if not caller.acts_for_others:
+        refuse_public(tx, function_id, version_id, f"Cannot {verb} deployment for public function")
 
 
 def _deployed(tx: Transaction, caller: Principal, function_id: str, version_id: str) -> tuple[Seen, Deployment]:

@@ -9,18 +9,18 @@ from typing import Annotated
 from fastapi import Query, Response
 
 from gpufn.api.context import Context, Ctx
-from gpufn.api.parameters import FunctionIdPath, VersionIdPath, Visibility, wants_private
+from gpufn.api.parameters import FunctionIdPath, VersionIdPath, Visibility, visibilities
 from gpufn.api.security import Caller
-from gpufn.api.views import Seen, own_version, see
-from gpufn.auth.access import require_account, require_function, visible
+from gpufn.api.views import Seen, known_version, known_versions, known_versions_of, own_version, refuse_public, see
+from gpufn.auth.access import require_account, require_function
 from gpufn.model import event
 from gpufn.model.access import Principal
-from gpufn.model.errors import Forbidden, Invalid, NotFound
+from gpufn.model.errors import Invalid, NotFound
 from gpufn.model.event import EventKind
 from gpufn.model.function import FunctionType, FunctionVersion
 from gpufn.model.ids import FunctionId, VersionId, new_id
 from gpufn.model.status import FunctionStatus
-from gpufn.store import accounts, deployments, events, functions
+from gpufn.store import accounts, authorizations, deployments, events, functions
 from gpufn.store.database import Transaction
 from gpufn.wire.function_views import FunctionDto, FunctionResponse, ListFunctionIdsResponse, ListFunctionsResponse
 from gpufn.wire.functions import CreateFunctionRequest, UpdateFunctionRequest
@@ -55,6 +55,8 @@ async def create_version(
     version = _new_version(context, caller, body, function_id)
 
     def write(tx: Transaction) -> tuple[FunctionVersion, list[str]]:
+        if not caller.acts_for_others:
+            refuse_public(tx, function_id, "", "Cannot create version of a public function")
         siblings = functions.of_function(tx, caller.nca_id, function_id)
         require_function(caller, function_id)
         fitting = _fit(version, siblings)
@@ -70,30 +72,21 @@ async def create_version(
 
 async def list_functions(caller: Caller, context: Ctx, *, visibility: Visibility = None) -> ListFunctionsResponse:
     """Every version within the caller's reach, one element each."""
-    if not wants_private(visibility):
-        return ListFunctionsResponse(functions=())
-    seen = await context.db.run(lambda tx: see(tx, visible(caller, functions.of_account(tx, caller.nca_id))))
-    return _list(seen)
+    kinds = visibilities(visibility)
+    return _list(caller, await context.db.run(lambda tx: see(tx, known_versions(tx, caller, kinds))))
 
 
 async def list_function_ids(caller: Caller, context: Ctx, *, visibility: Visibility = None) -> ListFunctionIdsResponse:
     """The distinct ids of those functions."""
-    if not wants_private(visibility):
-        return ListFunctionIdsResponse(function_ids=())
-    versions = await context.db.run(lambda tx: visible(caller, functions.of_account(tx, caller.nca_id)))
+    kinds = visibilities(visibility)
+    versions = await context.db.run(lambda tx: known_versions(tx, caller, kinds))
     return ListFunctionIdsResponse(function_ids=tuple(dict.fromkeys(v.function_id for v in versions)))
 
 
 async def list_versions(caller: Caller, context: Ctx, *, function_id: FunctionIdPath) -> ListFunctionsResponse:
     """The versions of one function."""
-
-    def read(tx: Transaction) -> list[Seen]:
-        versions = visible(caller, functions.of_function(tx, caller.nca_id, function_id))
-        if not versions:
-            raise Forbidden(f"Access Denied: function id '{function_id}' is not among this key's resources")
-        return see(tx, versions)
-
-    return _list(await context.db.run(read))
+    seen = await context.db.run(lambda tx: see(tx, known_versions_of(tx, caller, function_id)))
+    return _list(caller, seen)
 
 
 async def get_version(
@@ -105,12 +98,12 @@ async def get_version(
     include_secrets: Annotated[bool, Query(alias="includeSecrets")] = True,
 ) -> FunctionResponse:
     """One version; with scope list_functions_details also its instances. Secrets are not kept by this release."""
-    seen = await context.db.run(lambda tx: own_version(tx, caller, function_id, version_id))
+    seen = await context.db.run(lambda tx: known_version(tx, caller, function_id, version_id))
     active = None
     if caller.has_scope("list_functions_details"):
         shown = (ActiveInstanceDto.of(i, context.cluster) for i in seen.instances)
         active = tuple(dto for dto in shown if dto is not None)
-    return FunctionResponse(function=FunctionDto.of(seen.version, seen.condition.status, active))
+    return FunctionResponse(function=_shown(caller, FunctionDto.of(seen.version, seen.condition.status, active)))
 
 
 async def update_version(
@@ -137,11 +130,14 @@ async def delete_version(
     """Remove a version with its deployment, in any status. Its instances end; what is queued is refused."""
 
     def write(tx: Transaction) -> Seen:
+        refuse_public(tx, function_id, version_id, "Cannot delete a public function")
         seen = own_version(tx, caller, function_id, version_id)
         if seen.deployment is not None:
             deployments.delete(tx, seen.deployment.id)
         functions.delete(tx, version_id)
         _tell(tx, caller, seen.version, EventKind.VERSION_DELETED, context.now())
+        last = not functions.siblings(tx, caller.nca_id, function_id)
+        authorizations.forget(tx, function_id, version_id, last=last)
         return seen
 
     seen = await context.db.run(write)
@@ -217,5 +213,10 @@ def _inactive(version: FunctionVersion) -> FunctionResponse:
     return FunctionResponse(function=FunctionDto.of(version, FunctionStatus.INACTIVE))
 
 
-def _list(seen: list[Seen]) -> ListFunctionsResponse:
-    return ListFunctionsResponse(functions=tuple(FunctionDto.of(s.version, s.condition.status) for s in seen))
+def _list(caller: Principal, seen: list[Seen]) -> ListFunctionsResponse:
+    shown = (_shown(caller, FunctionDto.of(s.version, s.condition.status)) for s in seen)
+    return ListFunctionsResponse(functions=tuple(shown))
+
+
+def _shown(caller: Principal, dto: FunctionDto) -> FunctionDto:
+    return dto if dto.nca_id == caller.nca_id else dto.seen_from_outside()

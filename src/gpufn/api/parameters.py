@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 from fastapi import Path, Query
 
 from gpufn.model.errors import Invalid
+from gpufn.model.sharing import Relation
 from gpufn.wire.scalars import Uuid
 
 FunctionIdPath: TypeAlias = Annotated[Uuid, Path(alias="functionId")]
@@ -18,13 +19,11 @@ Visibility: TypeAlias = Annotated[
     list[str] | None, Query(max_length=64, description="private, authorized, public: comma-separated or repeated")
 ]
 
-_KINDS = frozenset({"private", "authorized", "public"})
 
-
-def wants_private(visibility: list[str] | None) -> bool:
-    """Whether own functions are asked for; this release knows no other kind (control-plane page, section 5)."""
+def visibilities(visibility: list[str] | None) -> frozenset[Relation]:
+    """The kinds of functions that are asked for: all when none is named (control-plane page, section 5)."""
     asked = {kind.strip().lower() for text in visibility or () for kind in text.split(",") if kind.strip()}
-    unknown = sorted(asked - _KINDS)
+    unknown = sorted(asked - set(Relation))
     if unknown:
         raise Invalid(f"visibility: '{unknown[0][:64]}' must be one of private, authorized, public")
-    return not asked or "private" in asked
+    return frozenset(Relation(kind) for kind in asked) or frozenset(Relation)

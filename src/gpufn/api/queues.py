@@ -5,15 +5,14 @@ from __future__ import annotations
 from gpufn.api.context import Context, Ctx
 from gpufn.api.parameters import FunctionIdPath, VersionIdPath
 from gpufn.api.security import Caller
-from gpufn.api.views import Seen, own_version, see
-from gpufn.auth.access import visible
-from gpufn.model.errors import Forbidden, NotFound
+from gpufn.api.views import Seen, known_version, known_versions_of, refuse_public, see
+from gpufn.model.errors import NotFound
 from gpufn.model.status import FunctionStatus
 from gpufn.runtime.clock import loop_now
-from gpufn.store import functions
 from gpufn.store.database import Transaction
 from gpufn.wire.queues import QueueDto, QueuesResponse
 
+NOT_FOR_PUBLIC = "Cannot get the queue of a public function"
 _SHOWN = (FunctionStatus.ACTIVE, FunctionStatus.DEPLOYING)
 
 
@@ -21,10 +20,9 @@ async def function_queues(caller: Caller, context: Ctx, *, function_id: Function
     """The queues of every deployed version of a function."""
 
     def read(tx: Transaction) -> list[Seen]:
-        versions = visible(caller, functions.of_function(tx, caller.nca_id, function_id))
-        if not versions:
-            raise Forbidden(f"Access Denied: function id '{function_id}' is not among this key's resources")
-        return see(tx, versions)
+        if not caller.acts_for_others:
+            refuse_public(tx, function_id, "", NOT_FOR_PUBLIC)
+        return see(tx, known_versions_of(tx, caller, function_id))
 
     return _queues(context, function_id, await context.db.run(read))
 
@@ -33,8 +31,13 @@ async def version_queue(
     caller: Caller, context: Ctx, *, function_id: FunctionIdPath, version_id: VersionIdPath
 ) -> QueuesResponse:
     """The queue of one version."""
-    seen = await context.db.run(lambda tx: own_version(tx, caller, function_id, version_id))
-    return _queues(context, function_id, [seen])
+
+    def read(tx: Transaction) -> Seen:
+        if not caller.acts_for_others:
+            refuse_public(tx, function_id, version_id, NOT_FOR_PUBLIC)
+        return known_version(tx, caller, function_id, version_id)
+
+    return _queues(context, function_id, [await context.db.run(read)])
 
 
 def _queues(context: Context, function_id: str, seen: list[Seen]) -> QueuesResponse:

@@ -7,11 +7,13 @@ filtered silently (control-plane page, section 4.3).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 from gpufn.model.access import ALL_FUNCTIONS, USER_SCOPES, ApiKey, Principal, Resource
 from gpufn.model.errors import Forbidden, Invalid
 from gpufn.model.function import FunctionVersion
 from gpufn.model.ids import is_uuid
+from gpufn.model.sharing import Relation
 
 
 def principal(key: ApiKey) -> Principal:
@@ -64,6 +66,19 @@ def require_version(caller: Principal, function_id: str, version_id: str) -> Non
 def visible(caller: Principal, versions: Iterable[FunctionVersion]) -> list[FunctionVersion]:
     """Those of the caller's own versions that its key reaches, in their order."""
     return [v for v in versions if caller.reaches_version(v.function_id, v.id)]
+
+
+def reaches(caller: Principal, relation: Relation, function_id: str, version_id: str) -> bool:
+    """Whether a version that the caller's account may know of is within reach of its key (control-plane page, 4.3)."""
+    match relation:
+        case Relation.PUBLIC:
+            return True
+        case Relation.PRIVATE:
+            return caller.reaches_version(function_id, version_id)
+        case Relation.AUTHORIZED:
+            return caller.reaches_shared(function_id, version_id)
+        case never:
+            assert_never(never)
 
 
 def granted_scopes(caller: Principal, wanted: Sequence[str]) -> tuple[str, ...]:

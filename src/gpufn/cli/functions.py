@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gpufn.cli import definition, targets
+from gpufn.cli import definition, sharing, targets
 from gpufn.cli.exits import Exit, Failed
 from gpufn.cli.images import catalog
 from gpufn.cli.session import Session, api_options, output_options
@@ -15,7 +15,7 @@ from gpufn.compute.images import Image
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The four things one can do with functions."""
+    """What one can do with functions."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     creating = verbs.add_parser("create", help="register a function, or another version of one")
     definition.options(creating)
@@ -25,7 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     deleting = verbs.add_parser("delete", help="delete a version, and its deployment with it")
     deleting.add_argument("function", metavar="NAME|ID[:VERSION]")
     deleting.add_argument("--all", action="store_true", help="every version of the function")
-    for sub, run in ((creating, create), (listing, list_all), (getting, get), (deleting, delete)):
+    runs = [(creating, create), (listing, list_all), (getting, get), (deleting, delete), *sharing.configure(verbs)]
+    for sub, run in runs:
         api_options(sub)
         output_options(sub)
         sub.set_defaults(run=run)
@@ -118,6 +119,8 @@ def _specifications(session: Session, version: Version) -> list[dict[str, Any]]:
 
 
 def _image(function: Version) -> str:
+    if function.get("ownedByDifferentAccount"):
+        return f"(of {function['ncaId']})"
     return str(function.get("containerImage") or function.get("helmChart") or "")
 
 

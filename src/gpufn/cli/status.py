@@ -24,7 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> int:
     """Show the installation, its functions, and a reason for each that does not serve as it should."""
     installation = session.client.get("/v2/gpufn/status")
-    rows = [_look(session, v) for v in session.client.get(targets.FUNCTIONS)["functions"]]
+    listing = session.client.get(f"{targets.FUNCTIONS}?visibility=private,public")["functions"]
+    rows = [_look(session, v) for v in listing if not v.get("ownedByDifferentAccount")]
     if session.args.json:
         session.console.json({"url": session.endpoint.url, "installation": installation, "functions": rows})
         return 0

@@ -17,7 +17,7 @@ from gpufn.model.function import FunctionVersion
 from gpufn.model.instance import Instance, InstanceStatus as S
 from gpufn.model.status import FunctionStatus, condition
 from gpufn.runtime.controller import Controller
-from gpufn.store import deployments, functions, instances, keys
+from gpufn.store import authorizations, deployments, functions, instances, keys
 from gpufn.store.database import Transaction
 from gpufn.wire.feed import KeyGone, KeyGrant, Known, Message, Route, RouteGone, RouteInstance
 from gpufn.wire.rates import RateLimitDto
@@ -104,6 +104,7 @@ def route_of(tx: Transaction, version_id: str, cluster: Cluster) -> Message | No
     version = functions.find(tx, version_id)
     if version is None:
         return None
+    parties = authorizations.of_version(tx, version.function_id, version.id)
     deployment = deployments.of_version(tx, version_id)
     if deployment is None:
         return Known(
@@ -111,9 +112,11 @@ def route_of(tx: Transaction, version_id: str, cluster: Cluster) -> Message | No
             function_id=version.function_id,
             function_name=version.name,
             nca_id=version.nca_id,
+            parties=parties,
             status=FunctionStatus.INACTIVE,
         )
-    return _route(version, deployment, instances.of_deployment(tx, deployment.id), cluster)
+    route = _route(version, deployment, instances.of_deployment(tx, deployment.id), cluster)
+    return route.model_copy(update={"parties": parties})
 
 
 def grant_of(key: ApiKey) -> KeyGrant:

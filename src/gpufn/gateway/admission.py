@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from gpufn.auth.access import reaches
 from gpufn.auth.keys import digest
 from gpufn.gateway.http1 import RequestHead
 from gpufn.gateway.problems import Refused, problem, text
 from gpufn.gateway.snapshot import Grant, Snapshot
 from gpufn.gateway.version import Version
 from gpufn.model.access import Principal
+from gpufn.model.sharing import Relation, relation
 from gpufn.model.status import FunctionStatus
 
 BEARER = re.compile(rb"Bearer ([\x21-\x7e]+)")
@@ -58,13 +60,13 @@ def choose(snapshot: Snapshot, principal: Principal, function_id: str, version_i
         only = known[0]
         if only.invocable and only.nca_id == principal.nca_id and principal.reaches_account():
             return only
-    owned = {v.id: v for v in known if v.nca_id == principal.nca_id}
+    related = {v.id: (v, to) for v in known if (to := _relation(principal, v)) is not None}
     account = principal.nca_id
-    if not owned:
+    if not related:
         raise Refused(problem(404, f"Function '{function_id}': Not found for account '{account}'"))
     if version_id is not None:
-        return _pinned(principal, owned.get(version_id), function_id, version_id)
-    reachable = [v for v in owned.values() if principal.reaches_version(function_id, v.id)]
+        return _pinned(principal, related.get(version_id), function_id, version_id)
+    reachable = [v for v, to in related.values() if reaches(principal, to, function_id, v.id)]
     if not reachable:
         detail = f"Function '{function_id}':  Missing resource entry in ApiKey for the function"
         raise Refused(problem(403, detail))
@@ -76,11 +78,16 @@ def choose(snapshot: Snapshot, principal: Principal, function_id: str, version_i
 
 def allow(principal: Principal, version: Version) -> None:
     """Raises Refused (404, 403) unless ``version`` is within the caller's reach, invocable or not."""
-    if version.nca_id != principal.nca_id:
+    to = _relation(principal, version)
+    if to is None:
         what = f"Function id '{version.function_id}', version '{version.id}'"
         raise Refused(problem(404, f"{what}: Not found for account '{principal.nca_id}'"))
-    if not principal.reaches_version(version.function_id, version.id):
+    if not reaches(principal, to, version.function_id, version.id):
         raise Refused(problem(403, _missing_resource(version.function_id, version.id)))
+
+
+def _relation(principal: Principal, version: Version) -> Relation | None:
+    return relation(principal.nca_id, version.nca_id, version.parties)
 
 
 def _missing_resource(function_id: str, version_id: str) -> str:
@@ -88,12 +95,13 @@ def _missing_resource(function_id: str, version_id: str) -> str:
     return f"Function '{function_id}', version '{version_id}':  Missing resource entry in ApiKey for the function"
 
 
-def _pinned(principal: Principal, version: Version | None, function_id: str, version_id: str) -> Version:
+def _pinned(principal: Principal, found: tuple[Version, Relation] | None, function_id: str, version_id: str) -> Version:
     account = principal.nca_id
-    if version is None:
+    if found is None:
         detail = f"Function id '{function_id}', version '{version_id}': Not found for account '{account}'"
         raise Refused(problem(404, detail))
-    if not principal.reaches_version(function_id, version_id):
+    version, to = found
+    if not reaches(principal, to, function_id, version_id):
         raise Refused(problem(403, _missing_resource(function_id, version_id)))
     if not version.invocable:
         raise _not_invocable(f"Function id '{function_id}' version '{version_id}'", account, [version])

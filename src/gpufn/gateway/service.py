@@ -183,6 +183,8 @@ class Service:
             if self._plane.results.was_abandoned(request_id.lower(), loop_now()):
                 raise Refused(problem(504, "worker did not acknowledge the status request."))
             raise Refused(problem(404))
+        if call.grant.principal.nca_id != grant.principal.nca_id:  # the owner of a function does not own its callers'
+            raise Refused(problem(404))
         admission.require(grant, admission.INVOKE)
         admission.allow(grant.principal, call.version)
         return call.attach(edge, window, _cors(head)) or call

@@ -42,6 +42,8 @@ class Version:
         self.nca_id = facts.nca_id
         self.facts: Route | Known = facts
         self.status = facts.status
+        self.parties: frozenset[str] = frozenset(facts.parties)
+        """Other accounts that may invoke it."""
         self.draining = False
         self.invocable = False
         self.generation = 0
@@ -65,6 +67,7 @@ class Version:
     def apply(self, facts: Route | Known) -> None:
         """Take what control says now."""
         self.facts, self.status = facts, facts.status
+        self.parties = frozenset(facts.parties)
         self.draining = isinstance(facts, Route) and facts.draining
         limit = facts.rate_limit if isinstance(facts, Route) else None
         self.limit = Policy(limit) if limit is not None else None

@@ -73,6 +73,8 @@ class Principal:
     scopes: frozenset[str]
     resources: tuple[Resource, ...]
     key_id: KeyId | None = None
+    acts_for_others: bool = False
+    """An admin at work in an account that the path names: ``nca_id`` is that account (control-plane page, 4.4)."""
 
     def has_scope(self, *any_of: str) -> bool:
         return not self.scopes.isdisjoint(any_of)
@@ -94,3 +96,17 @@ class Principal:
         return (
             self.reaches_function(function_id) or Resource("function", f"{function_id}/{version_id}") in self.resources
         )
+
+    def reaches_shared(self, function_id: str, version_id: str) -> bool:
+        """Whether one version that another account shares is within reach."""
+        return not self._shared_reach.isdisjoint(
+            (
+                Resource("authorized-functions", "*"),
+                Resource("function", f"{function_id}/*"),
+                Resource("function", f"{function_id}/{version_id}"),
+            )
+        )
+
+    @cached_property
+    def _shared_reach(self) -> frozenset[Resource]:
+        return frozenset(self.resources)

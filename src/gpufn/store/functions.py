@@ -44,11 +44,15 @@ def of_account(tx: sa.Connection, nca_id: str) -> list[FunctionVersion]:
     return _all(tx, table.select().where(table.c.nca_id == nca_id).order_by(*ORDER))
 
 
+def siblings(tx: sa.Connection, nca_id: str, function_id: str) -> list[FunctionVersion]:
+    """The versions of one function that the account owns, oldest first; none when it owns no such function."""
+    query = table.select().where(table.c.function_id == function_id, table.c.nca_id == nca_id)
+    return _all(tx, query.order_by(*ORDER))
+
+
 def of_function(tx: sa.Connection, nca_id: str, function_id: str) -> list[FunctionVersion]:
-    """The versions of one function, oldest first; raises NotFound when the account has none."""
-    found = _all(
-        tx, table.select().where(table.c.function_id == function_id, table.c.nca_id == nca_id).order_by(*ORDER)
-    )
+    """The same; raises NotFound when the account has none."""
+    found = siblings(tx, nca_id, function_id)
     if not found:
         raise NotFound(f"Function '{function_id}': Not found for account '{nca_id}'", function_id=function_id)
     return found

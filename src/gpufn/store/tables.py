@@ -138,3 +138,13 @@ keys = sa.Table(
     sa.Column("expires_at", UtcDateTime),
     sa.Column("revoked_at", UtcDateTime),
 )
+
+# Who else may invoke a function; version_id is empty for what holds for all of its versions.
+authorizations = sa.Table(
+    "authorizations",
+    metadata,
+    sa.Column("function_id", sa.String(36), primary_key=True),
+    sa.Column("version_id", sa.String(36), primary_key=True),
+    sa.Column("nca_id", sa.String(64), primary_key=True, index=True),
+    sa.Column("position", sa.Integer, nullable=False),
+)

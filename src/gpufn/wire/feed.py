@@ -38,6 +38,8 @@ class Route(Wire):
     function_id: str
     function_name: str
     nca_id: str
+    parties: tuple[str, ...] = ()
+    """Other accounts that may invoke it; ``*`` is every one."""
     status: FunctionStatus
     draining: bool = False
     """Being undeployed gracefully: finish what is queued, take nothing new."""
@@ -68,6 +70,7 @@ class Known(Wire):
     function_id: str
     function_name: str
     nca_id: str
+    parties: tuple[str, ...] = ()
     status: FunctionStatus
 
 

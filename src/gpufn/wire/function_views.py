@@ -13,6 +13,24 @@ from gpufn.wire.instances import ActiveInstanceDto
 from gpufn.wire.rates import RateLimitDto
 from gpufn.wire.scalars import Timestamp
 
+HIDDEN = frozenset(
+    {
+        "inference_url",
+        "inference_port",
+        "container_args",
+        "container_environment",
+        "container_image",
+        "models",
+        "resources",
+        "helm_chart",
+        "helm_chart_service_name",
+        "active_instances",
+        "secrets",
+        "rate_limit",
+    }
+)
+"""What only the owner sees of a version."""
+
 
 class FunctionDto(Wire):
     """One version. What was not given is absent; empty lists of tags, models and resources are absent too."""
@@ -41,6 +59,13 @@ class FunctionDto(Wire):
     rate_limit: RateLimitDto | None = None
     llm_invocation_config: dict[str, Any] | None = None
     active_instances: tuple[ActiveInstanceDto, ...] | None = None
+    owned_by_different_account: bool | None = None
+    """True for a version that another account shares; absent for one's own, never false."""
+
+    def seen_from_outside(self) -> FunctionDto:
+        """The version as an account sees it that does not own it (section 5): how it is built and run is hidden."""
+        hidden = dict.fromkeys(HIDDEN & type(self).model_fields.keys())
+        return self.model_copy(update={**hidden, "owned_by_different_account": True})
 
     @staticmethod
     def of(
