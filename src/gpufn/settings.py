@@ -117,6 +117,9 @@ class ControllerSettings:
     """Seconds between two health checks of a ready instance."""
     drain_timeout: float = 120.0
     """Seconds an instance that is not wanted any more may take to finish its requests."""
+    scale_down_drain_timeout: float = 3600.0
+    """The same for an instance that went only because there is less load. Only idle ones are chosen, so that this
+    bounds the one request that came at the last moment; it is the longest that a caller may wait."""
     stop_grace: float = 10.0
     """Seconds between the polite and the forcible end of an instance."""
     idle_to_zero: float = 300.0

@@ -149,7 +149,9 @@ async def test_row_40_the_platforms_autoscaling() -> None:
         path = spec_path(deployment)
         kept = await it.client.patch(path, json={"minInstances": 1, "autoscalingConfiguration": None})
         gone = await it.client.patch(path, json={"autoscalingConfigurationPolicy": "platform_configuration"})
+        idle = await it.client.patch(path, json={"autoscalingConfiguration": {"scaleToZeroIdleTimeout": "PT90S"}})
 
+    assert idle.json()["gpuSpecification"]["autoscalingConfiguration"] == {"scaleToZeroIdleTimeout": "PT1M30S"}
     assert kept.json()["gpuSpecification"]["autoscalingConfiguration"] == AUTOSCALING
     assert "autoscalingConfiguration" not in gone.json()["gpuSpecification"]
 
@@ -166,6 +168,9 @@ async def test_row_40_the_platforms_autoscaling() -> None:
         {"scaleUpDetails": {"factor": 1.0, "threshold": 1}},
         {"scaleDownDetails": {"factor": 1.0, "threshold": 1}},
         {"scaleDownDetails": {"factor": 0, "threshold": 1}},
+        {"scaleToZeroIdleTimeout": "PT0S"},
+        {"scaleToZeroIdleTimeout": "P8D"},
+        {"scaleToZeroIdleTimeout": "soon"},
     ],
 )
 async def test_row_41_autoscaling_that_breaks_a_rule(details: dict[str, Any]) -> None:

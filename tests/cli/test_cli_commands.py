@@ -27,6 +27,17 @@ def test_deploy_waits_and_reports() -> None:
     ]
 
 
+def test_deploy_with_an_idle_time_of_its_own() -> None:
+    """``--idle-to-zero`` becomes part of the specification's autoscaling; nonsense is a usage error."""
+    with serving(FakeApi([a_version(status="INACTIVE")])) as api:
+        ran = against(api, "deploy", "echo", "--gpu", "CPU", "--min", "0", "--idle-to-zero", "90")
+        wrong = against(api, "deploy", "echo", "--gpu", "CPU", "--idle-to-zero", "soon")
+
+    assert (ran.code, wrong.code) == (0, 2)
+    (spec,) = api.sent("POST", "/deployments/").json["deploymentSpecifications"]
+    assert spec["autoscalingConfiguration"] == {"scaleToZeroIdleTimeout": "PT90S"}
+
+
 def test_deploy_that_ends_in_error_says_the_cause() -> None:
     """ERROR is exit 1 with the reason the platform gives."""
     with serving(FakeApi([a_version(status="INACTIVE")], becomes="ERROR", errors=["no image 'x'"])) as api:

@@ -12,7 +12,7 @@ from gpufn.compute.fake import FakeBackend
 from gpufn.controllers.all import Controllers
 from gpufn.controllers.context import Context
 from gpufn.model.cluster import Cluster, Gpu, InstanceType
-from gpufn.model.deployment import Deployment, DeploymentWanted, GpuSpecification
+from gpufn.model.deployment import Autoscaling, Deployment, DeploymentWanted, GpuSpecification
 from gpufn.model.function import Definition, FunctionVersion, Health
 from gpufn.model.ids import DEFAULT_ACCOUNT, DeploymentId, FunctionId, SpecificationId, VersionId, new_id
 from gpufn.model.instance import Instance
@@ -135,6 +135,14 @@ class ControlWorld:
         first, *rest = deployment.specifications
         changed = replace(first, min_instances=minimum, max_instances=maximum)
         await self.context.db.run(lambda tx: deployments.save(tx, replace(deployment, specifications=(changed, *rest))))
+        self._hint(deployment)
+
+    async def scale_by(self, autoscaling: Autoscaling | None) -> None:
+        """What PATCH of the first GPU specification writes, for its rules."""
+        deployment = await self.deployment()
+        first, *rest = deployment.specifications
+        changed = (replace(first, autoscaling=autoscaling), *rest)
+        await self.context.db.run(lambda tx: deployments.save(tx, replace(deployment, specifications=changed)))
         self._hint(deployment)
 
     async def delete_version(self) -> None:

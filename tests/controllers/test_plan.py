@@ -12,6 +12,7 @@ from gpufn.compute.backend import Observation, Phase
 from gpufn.controllers.deployments import _new_instance, restart_policy
 from gpufn.controllers.instances import limits
 from gpufn.controllers.plan import Become, Fail, Launch, Sight, Terminate, gives_up, restart_delay, scale, step
+from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Address, Failure, FailureKind, Instance, InstanceStatus as S
 from gpufn.settings import ControllerSettings
 
@@ -106,6 +107,25 @@ def test_scale_converges_within_bounds(statuses: list[S], desired: int) -> None:
     assert not (plan.create and plan.retire)
     rank = [i.status for i in own if i.id in plan.retire]
     assert S.READY not in rank or all(i.status not in (S.PENDING, S.STARTING) or i.id in plan.retire for i in own)
+
+
+@given(st.lists(st.tuples(st.sampled_from([S.STARTING, S.READY]), st.booleans()), max_size=8), st.integers(0, 5))
+def test_busy_instances_stay(states: list[tuple[S, bool]], desired: int) -> None:
+    """A busy instance goes only when there are more than the maximum; with nobody to tell, none that was ready goes."""
+    spec = replace(SPEC, desired=desired)
+    own = [
+        replace(_with_status(status, n), id=InstanceId(f"i{n}"), ready_at=BEGIN if status is S.READY else None)
+        for n, (status, _) in enumerate(states)
+    ]
+    busy = {i.id for i, (status, works) in zip(own, states, strict=True) if works and status is S.READY}
+    for known in (busy, None):
+        plan = scale(spec, own, BEGIN, POLICY, busy=known)
+        held = {i.id for i in own if i.ready_at} if known is None else known
+        gone = held & {*plan.retire}
+        assert len(gone) <= max(len(own) - spec.max_instances, 0)
+        assert len(own) - len(plan.retire) <= spec.max_instances
+        target = min(max(desired, 1), 4)
+        assert (plan.wait is not None) == (len(own) - len(plan.retire) > target)
 
 
 @given(st.integers(1, 12))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from control_world import a_database, a_spec, a_version, control
 
 from gpufn.compute.fake import FailsToLaunch, FakeBackend, LosesInstances, NeverHealthy, SlowToStop, UnknownImage
+from gpufn.model.deployment import Autoscaling, ScalingRule
 from gpufn.model.instance import InstanceStatus as S
 from gpufn.runtime.clock import loop_now
 from gpufn.settings import ControllerSettings
@@ -218,8 +220,70 @@ async def test_more_load_means_more_instances() -> None:
         world.work(in_flight=1)
         await asyncio.sleep(50)
         assert len(world.routed()) == 4
-        await world.until_live(1, within=20)
+        await world.until_live(1, within=25)
         assert "minimum" in (await world.deployment()).specifications[0].desired_reason
+
+
+async def test_a_busy_instance_is_never_one_too_many() -> None:
+    """When there is less load, idle instances go, whichever they are; one that serves a long request stays with it."""
+    async with control(FakeBackend()) as world:
+        await world.create(a_version())
+        await world.deploy(a_spec(0, 3))
+        world.work(queued=3)
+        await world.until(lambda: len(world.routed()) == 3)
+        newest = (await world.live())[-1]
+        world.work(in_flight=1, **{newest.id: 1})
+        await world.until_live(1, within=90)
+        assert world.routed() == [newest.id]
+        await asyncio.sleep(600)
+        assert world.routed() == [newest.id]
+
+
+async def test_an_instance_that_scaling_gives_up_may_finish() -> None:
+    """A request that reaches an instance as it goes is finished, however long that takes."""
+    async with control(FakeBackend(), settings=ControllerSettings(drain_timeout=20)) as world:
+        await world.create(a_version())
+        await world.deploy(a_spec(1, 2))
+        await world.until_status("ACTIVE")
+        world.work(queued=2)
+        await world.until(lambda: len(world.routed()) == 2)
+        world.work()
+        await world.until(lambda: len(world.routed()) == 1, within=90)
+        (last,) = [i for i in await world.instances() if i.id not in world.routed()]
+        world.work(in_flight=1, **{last.id: 1})
+        await asyncio.sleep(300)
+        assert len(await world.live()) == 2
+        world.work()
+        await world.until_live(1, within=5)
+
+
+async def test_a_specification_has_its_own_rules() -> None:
+    """A custom configuration takes effect as soon as it is written, and is dropped as soon as it is removed."""
+    async with control(FakeBackend()) as world:
+        await world.create(a_version())
+        await world.deploy(a_spec(1, 9, concurrency=10))
+        await world.until_status("ACTIVE")
+        (one,) = await world.live()
+        world.work(in_flight=3, **{one.id: 3})
+        await asyncio.sleep(20)
+        assert len(world.routed()) == 1
+        await world.scale_by(Autoscaling(ScalingRule(3.0, 25), ScalingRule(0.5, 1)))
+        assert await world.until(lambda: len(world.routed()) == 3, within=10) < 2
+        assert "utilization was above 25" in (await world.deployment()).specifications[0].desired_reason
+        await world.scale_by(None)
+        await world.until_live(1, within=80)
+
+
+async def test_a_deployment_has_its_own_idle_time() -> None:
+    """An idle time of its own, written while it runs, decides when the last instance goes."""
+    async with control(FakeBackend()) as world:
+        await world.create(a_version())
+        await world.deploy(a_spec(0, 1))
+        world.work(queued=1)
+        await world.until(world.routed)
+        world.work()
+        await world.scale_by(Autoscaling(idle_timeout=timedelta(seconds=20)))
+        assert await world.until_live(0, within=40) == pytest.approx(20, abs=3)
 
 
 async def test_bounds_can_be_changed() -> None:

@@ -338,3 +338,16 @@ async def test_load_reports_tell_who_serves() -> None:
         gate.open.set()
         await client.answer()
         await world.until(lambda: reports[-1].versions == {})
+
+
+async def test_a_call_that_is_too_short_to_be_seen_is_reported() -> None:
+    """A call that begins and ends between two reports is counted, so that what is used now and then is not idle."""
+    async with a_world() as world:
+        await world.deploy(await world.instance())
+        client = await world.client()
+        for _ in range(3):
+            await client.send("POST", PEXEC)
+            await client.answer()
+        reports = world.control.reports
+        await world.until(lambda: any(V in r.versions and r.versions[V].served == 3 for r in reports))
+        await world.until(lambda: reports[-1].versions == {})

@@ -1,38 +1,29 @@
-"""How many instances a load needs."""
+"""How many instances a demand needs."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from hypothesis import given, strategies as st
+from scaling_values import a_demand, a_spec
 
-from gpufn.model.deployment import GpuSpecification
-from gpufn.model.ids import SpecificationId
-from gpufn.scaling.load import Load
-from gpufn.scaling.policy import Peak, Policy, decide, fill
-
-
-def a_spec(name: str, minimum: int, maximum: int, *, concurrency: int = 1, order: int = 1) -> GpuSpecification:
-    """A specification with these bounds."""
-    return GpuSpecification(SpecificationId(name), "H100", "t", minimum, maximum, concurrency, order, desired=minimum)
+from gpufn.model.deployment import Autoscaling
+from gpufn.scaling.policy import Policy, decide, fill
 
 
-@given(st.integers(0, 5), st.integers(0, 5), st.integers(1, 8), st.integers(0, 100), st.integers(0, 100))
-def test_counts_stay_in_bounds(minimum: int, more: int, concurrency: int, queued: int, peak: int) -> None:
-    """Whatever the load, the count lies between minimum and maximum, and what is queued has an instance if it may."""
-    spec = a_spec("a", minimum, minimum + max(more, 1), concurrency=concurrency)
-    (word,) = decide([spec], Load(queued), peak=peak, settled=True, now=0, policy=Policy())
-    assert spec.min_instances <= word.count <= spec.max_instances
-    assert word.count > 0 or queued == peak == 0
-    assert word.reason
-
-
-@given(st.lists(st.tuples(st.floats(0, 50), st.integers(0, 9)), min_size=1, max_size=30))
-def test_the_peak_is_that_of_the_window(steps: list[tuple[float, int]]) -> None:
-    """The peak is exactly the highest value of the last window."""
-    peak, now, seen = Peak(60, now=0), 0.0, []
-    for wait, value in steps:
-        now += wait
-        seen.append((now, value))
-        assert peak.add(value, now=now) == max(v for at, v in seen if at >= now - 60)
+@given(
+    st.integers(0, 5), st.integers(0, 5), st.integers(1, 8), st.floats(0, 100), st.floats(0, 100), st.integers(0, 20)
+)
+def test_counts_stay_in_bounds(
+    minimum: int, more: int, concurrency: int, requests: float, peak: float, desired: int
+) -> None:
+    """Whatever is needed, the count lies between minimum and maximum, and what is at work has an instance."""
+    spec = a_spec("a", minimum, minimum + max(more, 1), concurrency=concurrency, desired=desired)
+    for settled in (True, False):
+        demand = a_demand(requests, peak=peak, settled=settled)
+        (word,) = decide([spec], demand, now=0, policy=Policy())
+        assert max(spec.min_instances, 1) <= word.count <= spec.max_instances
+        assert word.reason
 
 
 def test_preferred_specifications_are_filled_first() -> None:
@@ -42,8 +33,46 @@ def test_preferred_specifications_are_filled_first() -> None:
     assert fill(specs, 5) == {"second": 2, "first": 3}
 
 
+def test_what_is_settled_already_carries_its_share() -> None:
+    """Specifications that follow the load take what one with rules of its own leaves over."""
+    specs = [a_spec("a"), a_spec("b", order=2)]
+    assert fill(specs, 5, fixed={specs[0].id: 2}) == {"a": 2, "b": 3}
+    assert fill(specs, 5, fixed={specs[0].id: 7}) == {"a": 7, "b": 0}
+
+
 def test_one_call_needs_one_instance() -> None:
     """An instance with one slot carries one request; with ten slots it is to carry eight."""
-    assert fill([a_spec("a", 0, 9)], 1) == {"a": 1}
-    assert fill([a_spec("a", 0, 9, concurrency=10)], 8) == {"a": 1}
-    assert fill([a_spec("a", 0, 9, concurrency=10)], 9) == {"a": 2}
+    assert fill([a_spec()], 1) == {"a": 1}
+    assert fill([a_spec()], 1 + 1e-12) == {"a": 1}
+    assert fill([a_spec(concurrency=10)], 8) == {"a": 1}
+    assert fill([a_spec(concurrency=10)], 9) == {"a": 2}
+
+
+def test_the_last_instance_stays_for_the_idle_time() -> None:
+    """Without requests one instance stays, the preferred one, until the idle time is over, and then none."""
+    specs = [a_spec("a", desired=2, order=2), a_spec("b", desired=2)]
+    policy = Policy(idle_to_zero=300)
+    assert [d.count for d in decide(specs, a_demand(idle=299), now=0, policy=policy)] == [0, 1]
+    gone = decide(specs, a_demand(idle=300), now=0, policy=policy)
+    assert [(d.count, d.reason) for d in gone] == [(0, "no request for 300 s")] * 2
+
+
+def test_an_idle_time_of_its_own() -> None:
+    """A specification's own idle time wins over the platform's, be it shorter or longer, and over the window."""
+    for own, idle, count in ((10, 9, 1), (10, 10, 0), (900, 301, 1), (900, 900, 0)):
+        spec = a_spec(desired=1, autoscaling=Autoscaling(idle_timeout=timedelta(seconds=own)))
+        (word,) = decide([spec], a_demand(idle=idle, peak=1), now=0, policy=Policy(idle_to_zero=300))
+        assert (own, idle, word.count) == (own, idle, count)
+
+
+def test_the_minimum_is_never_idle() -> None:
+    """A minimum above zero stays however long nobody asks."""
+    (word,) = decide([a_spec("a", 2, 4)], a_demand(idle=1e6), now=0, policy=Policy())
+    assert word.count == 2
+
+
+def test_unsettled_nothing_goes_down() -> None:
+    """As long as the past is not known, an instance is kept; what is needed starts all the same."""
+    spec = a_spec(desired=4)
+    assert decide([spec], a_demand(1, settled=False), now=0, policy=Policy())[0].count == 4
+    assert decide([spec], a_demand(6, settled=False), now=0, policy=Policy())[0].count == 6

@@ -16,6 +16,7 @@ from gpufn.model.errors import Invalid
 from gpufn.runtime.clock import monotonic
 
 POLL_SECONDS = 0.2
+LONGEST_IDLE = 7 * 24 * 3600
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min", type=int, default=1, metavar="N", help="instances always there (default: 1)")
     parser.add_argument("--max", type=int, default=None, metavar="N", help="most instances (default: 1, or --min)")
     parser.add_argument("--concurrency", type=int, default=1, metavar="N", help="requests an instance takes at once")
+    parser.add_argument(
+        "--idle-to-zero",
+        type=_idle,
+        metavar="SECONDS",
+        help="with --min 0: how long nothing is asked for before the last instance goes (default: as the server says)",
+    )
     parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="wait until it is ACTIVE")
     parser.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="longest wait (default: 1800)")
     api_options(parser)
@@ -76,13 +83,22 @@ def specification(session: Session, version: Version, *, lowest: int, highest: i
         raise Failed(f"--gpu {name}: this installation has none", fix=f"choose one of {offered}", exit=Exit.USAGE)
     types = gpu["instanceTypes"]
     default = next((t for t in types if t.get("default")), types[0] if types else {"name": ""})
+    idle = getattr(args, "idle_to_zero", None)
     return {
         "gpu": gpu["name"],
         "instanceType": getattr(args, "instance_type", None) or default["name"],
         "minInstances": lowest,
         "maxInstances": highest,
         "maxRequestConcurrency": getattr(args, "concurrency", 1),
+        **({} if idle is None else {"autoscalingConfiguration": {"scaleToZeroIdleTimeout": f"PT{idle}S"}}),
     }
+
+
+def _idle(text: str) -> int:
+    seconds = int(text) if text.isdecimal() else 0
+    if not 1 <= seconds <= LONGEST_IDLE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 1 to {LONGEST_IDLE} (7 days)")
+    return seconds
 
 
 def wait_active(session: Session, version: Version, *, deadline: float) -> None:

@@ -31,6 +31,7 @@ class Controllers:
         context.hints.on("instance", self.instances.controller.hint)
         context.hints.on("version", self.routes.hint_version)
         context.hints.on("key", self.routes.hint_key)
+        context.hints.on("version", self.autoscaler.controller.hint)  # its bounds or its rules may have changed
         context.hints.on("load", self.autoscaler.controller.hint)
 
     def __repr__(self) -> str:

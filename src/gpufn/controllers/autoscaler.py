@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gpufn.controllers.context import Context
+from gpufn.model.deployment import Deployment, GpuSpecification
+from gpufn.model.ids import DeploymentId, SpecificationId
+from gpufn.model.instance import Instance, InstanceStatus
 from gpufn.runtime.clock import loop_now
 from gpufn.runtime.controller import Controller
 from gpufn.runtime.log import get_logger
-from gpufn.scaling.policy import Desired, Peak, Policy, decide
-from gpufn.store import deployments, functions
+from gpufn.scaling.demand import Demand, Watch, startup_time
+from gpufn.scaling.load import Load
+from gpufn.scaling.policy import Desired, Policy, decide
+from gpufn.scaling.rules import RuleWatch, Seen
+from gpufn.store import deployments, functions, instances
 from gpufn.store.database import Transaction
 
 log = get_logger("autoscaler")
 
 RESYNC = 5.0
 """Seconds between two looks at a version whose load does not change."""
+PAUSE, PAUSE_QUEUED = 1.0, 0.25
+"""Seconds between two decisions on a version that has instances; less while requests wait."""
+
+
+@dataclass
+class Past:
+    """What is remembered of one version. ``present``: whether instances of it are desired."""
+
+    watch: Watch
+    rules: dict[SpecificationId, RuleWatch] = field(default_factory=dict)
+    decided_at: float = float("-inf")
+    present: bool = False
+
+    def see(
+        self, specs: Sequence[GpuSpecification], seen: Mapping[SpecificationId, Seen], *, queued: int, now: float
+    ) -> None:
+        """Take the state of every specification that has a configuration of its own; forget the others."""
+        own = [spec for spec in specs if spec.autoscaling is not None]
+        self.rules = {spec.id: self.rules.get(spec.id) or RuleWatch(now=now) for spec in own}
+        for spec in own:
+            self.rules[spec.id].see(spec, seen[spec.id], queued=queued, now=now)
+
+    def take(self, wanted: Sequence[Desired], now: float) -> None:
+        """Remember what was decided."""
+        self.present = any(desired.count > 0 for desired in wanted)
+        for desired in wanted:
+            if desired.stepped:
+                self.rules[desired.specification_id].stepped_at = now
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass over a deployed version changed; ``again``: seconds until time alone makes another one necessary."""
+
+    deployment_id: DeploymentId
+    changed: Sequence[Desired]
+    again: float | None
 
 
 class Autoscaler:
@@ -25,43 +69,88 @@ class Autoscaler:
         self._context = context
         idle = context.settings.idle_to_zero
         self._policy = Policy(window=min(Policy.window, idle), idle_to_zero=idle)
-        self._peaks: dict[str, Peak] = {}
+        self._past: dict[str, Past] = {}
         self.controller = Controller("autoscaler", self.reconcile, self.keys, resync=RESYNC)
 
     async def keys(self) -> set[str]:
         """Every deployed version, and those whose load is remembered."""
         deployed = await self._context.db.run(lambda tx: deployments.of_versions(tx, functions.ids(tx)).keys())
-        return {*deployed, *self._peaks}
+        return {*deployed, *self._past}
 
     async def reconcile(self, version_id: str) -> float | None:
         """One look; the next comes with a change of load or the resync."""
         now = loop_now()
-        deployment_id, changed = await self._context.db.run(lambda tx: self._pass(tx, version_id, now))
-        if deployment_id is None:
-            self._peaks.pop(version_id, None)
+        past = self._past.setdefault(version_id, Past(Watch(now=now)))
+        load = self._context.load.load(version_id, now=now)
+        past.watch.see(load, now=now)
+        pause = _pause(past, load, now)
+        if pause > 0:
+            return pause
+        past.decided_at = now
+        outcome = await self._context.db.run(lambda tx: self._pass(tx, version_id, past, now))
+        if outcome is None:
+            self._past.pop(version_id, None)
             return None
-        for desired in changed:
-            log.info("desired", version=version_id, specification=desired.specification_id, count=desired.count)
-        if changed:
-            self._context.hints.hint("deployment", deployment_id)
-        return None
+        for desired in outcome.changed:
+            log.info(
+                "desired",
+                version=version_id,
+                specification=desired.specification_id,
+                count=desired.count,
+                reason=desired.reason,
+            )
+        if outcome.changed:
+            self._context.hints.hint("deployment", outcome.deployment_id)
+        return outcome.again
 
-    def _pass(self, tx: Transaction, version_id: str, now: float) -> tuple[str | None, Sequence[Desired]]:
+    def _pass(self, tx: Transaction, version_id: str, past: Past, now: float) -> Outcome | None:
         deployment = deployments.of_version(tx, version_id)
         if deployment is None or deployment.failed_at is not None:
-            return None, ()
-        load = self._context.load.load(version_id, now=now)
-        peak = self._peaks.setdefault(version_id, Peak(self._policy.window, now=now))
-        wanted = decide(
-            deployment.specifications,
-            load,
-            peak=peak.add(load.queued + load.in_flight, now=now),
-            settled=peak.is_settled(now=now),
+            return None
+        specs = deployment.specifications
+        own = instances.of_deployment(tx, deployment.id)
+        seen = _seen(deployment, own, self._context.load.busy(version_id, now=now) or {})
+        demand = past.watch.demand(
+            startup=startup_time(own),
+            present=any(spec.desired > 0 for spec in specs),
+            window=self._policy.window,
             now=now,
-            policy=self._policy,
         )
-        present = {spec.id: spec.desired for spec in deployment.specifications}
+        past.see(specs, seen, queued=demand.load.queued, now=now)
+        wanted = decide(specs, demand, seen=seen, watches=past.rules, now=now, policy=self._policy)
+        past.take(wanted, now)
+        present = {spec.id: spec.desired for spec in specs}
         changed = [d for d in wanted if d.count != present[d.specification_id]]
         for desired in changed:
             deployments.set_desired(tx, desired.specification_id, desired=desired.count, reason=desired.reason)
-        return deployment.id, changed
+        return Outcome(deployment.id, changed, _until_idle(specs, wanted, demand, self._policy))
+
+
+def _pause(past: Past, load: Load, now: float) -> float:
+    """Seconds until the next decision is due. A request that waits where nothing runs is never kept waiting."""
+    if load.queued and not past.present:
+        return 0.0
+    return past.decided_at + (PAUSE_QUEUED if load.queued else PAUSE) - now
+
+
+def _until_idle(
+    specs: Sequence[GpuSpecification], wanted: Sequence[Desired], demand: Demand, policy: Policy
+) -> float | None:
+    """Seconds until the first specification that has only its last instances has been idle for its time."""
+    if demand.load.idle_since is None:
+        return None
+    left = [
+        policy.idle_timeout(spec) - demand.idle
+        for spec, word in zip(specs, wanted, strict=True)
+        if word.count > spec.min_instances == 0
+    ]
+    return max(min(left), PAUSE) if left else None
+
+
+def _seen(deployment: Deployment, own: Sequence[Instance], busy: Mapping[str, int]) -> dict[SpecificationId, Seen]:
+    """What each specification has: its ready instances, and what they serve."""
+    found = {}
+    for spec in deployment.specifications:
+        ready = [i for i in own if i.specification_id == spec.id and i.wanted and i.status is InstanceStatus.READY]
+        found[spec.id] = Seen(len(ready), sum(busy.get(i.id, 0) for i in ready))
+    return found

@@ -82,7 +82,7 @@ class Deployments:
             return self._drain(tx, deployment, own, now=now, loop_time=loop_time)
         if deployment.failed_at is not None:
             return self._retire_all(tx, own)
-        return self._up(tx, deployment, own, now)
+        return self._up(tx, deployment, own, now=now, loop_time=loop_time)
 
     def _tell_status(self, tx: Transaction, deployment: Deployment, own: Sequence[Instance], now: datetime) -> None:
         """An event when the public status is not what it was at the last look. The first look only remembers."""
@@ -94,7 +94,9 @@ class Deployments:
             text = f"{before} → {state.status}" + (f": {reasons}" if reasons else "")
             events.insert(tx, (event.of_deployment(deployment, EventKind.DEPLOYMENT_STATUS, text, now=now),))
 
-    def _up(self, tx: Transaction, deployment: Deployment, own: Sequence[Instance], now: datetime) -> Outcome:
+    def _up(
+        self, tx: Transaction, deployment: Deployment, own: Sequence[Instance], *, now: datetime, loop_time: float
+    ) -> Outcome:
         failure = plan.gives_up(deployment, own, self._policy)
         if failure is not None:
             deployments.save(tx, replace(deployment, failed_at=now, failure=failure))
@@ -108,7 +110,7 @@ class Deployments:
         )
         if activated:
             deployment = deployments.save(tx, replace(deployment, activated_at=now))
-        outcome = self._scale(tx, deployment, own, now)
+        outcome = self._scale(tx, deployment, own, now=now, loop_time=loop_time)
         return replace(outcome, changed=True, note=f"active; {outcome.note}".rstrip("; ")) if activated else outcome
 
     def _drain(
@@ -125,15 +127,18 @@ class Deployments:
             return replace(outcome, version_id=deployment.version_id, changed=True, note="drained and undeployed")
         if deployment.failed_at is not None:
             return replace(self._retire_all(tx, own), version_id=deployment.version_id, again=DRAIN_LOOK)
-        outcome = self._scale(tx, deployment, own, now)
+        outcome = self._scale(tx, deployment, own, now=now, loop_time=loop_time)
         return replace(outcome, again=min(DRAIN_LOOK, outcome.again or DRAIN_LOOK))
 
-    def _scale(self, tx: Transaction, deployment: Deployment, own: Sequence[Instance], now: datetime) -> Outcome:
+    def _scale(
+        self, tx: Transaction, deployment: Deployment, own: Sequence[Instance], *, now: datetime, loop_time: float
+    ) -> Outcome:
+        busy = self._context.load.busy(deployment.version_id, now=loop_time)
         touched: list[str] = []
         waits: list[float] = []
         notes: list[str] = []
         for spec in deployment.specifications:
-            todo = plan.scale(spec, own, now, self._policy)
+            todo = plan.scale(spec, own, now, self._policy, busy=busy)
             for _ in range(todo.create):
                 instance = _new_instance(deployment, spec, now)
                 instances.insert(tx, instance)

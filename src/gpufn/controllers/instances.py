@@ -17,6 +17,7 @@ from gpufn.controllers.launching import launch_request
 from gpufn.controllers.plan import Become, Fail, Launch, Limits, Sight, Step, Terminate, Wait, step
 from gpufn.controllers.routes import Routes
 from gpufn.model import event
+from gpufn.model.deployment import DeploymentWanted
 from gpufn.model.errors import Stale
 from gpufn.model.function import FunctionVersion
 from gpufn.model.instance import Failure, Instance, InstanceStatus as S
@@ -25,7 +26,7 @@ from gpufn.runtime.clock import loop_now
 from gpufn.runtime.controller import Controller
 from gpufn.runtime.log import get_logger
 from gpufn.settings import ControllerSettings
-from gpufn.store import events, functions, instances
+from gpufn.store import deployments, events, functions, instances
 from gpufn.store.database import Transaction
 
 log = get_logger("instances")
@@ -47,6 +48,8 @@ class Subject:
 
     instance: Instance
     version: FunctionVersion | None
+    deployed: bool = False
+    """Whether its deployment still wants instances: then this one was only one too many, and may finish in peace."""
 
 
 class Instances:
@@ -55,6 +58,7 @@ class Instances:
     def __init__(self, context: Context, routes: Routes) -> None:
         self._context, self._routes = context, routes
         self._limits = limits(context.settings)
+        self._scaling_limits = replace(self._limits, drain=timedelta(seconds=context.settings.scale_down_drain_timeout))
         self._probed_at: dict[str, float] = {}
         self.controller: Controller[str] = Controller(
             "instances", self.reconcile, self.keys, workers=WORKERS, resync=context.settings.resync
@@ -72,7 +76,8 @@ class Instances:
             return None
         try:
             sight = await self._look(subject)
-            following = step(subject.instance, sight, self._context.now(), limits=self._limits)
+            bounds = self._scaling_limits if subject.deployed else self._limits
+            following = step(subject.instance, sight, self._context.now(), limits=bounds)
             return None if following is None else await self._do(subject, sight, following)
         except Stale:  # somebody wrote it while we looked: look again
             return 0.0
@@ -199,4 +204,10 @@ def _load(tx: Transaction, instance_id: str) -> Subject | None:
     if instance is None:
         return None
     version = functions.find(tx, instance.version_id)
-    return Subject(instance if version is not None else replace(instance, wanted=False), version)
+    if version is None:
+        return Subject(replace(instance, wanted=False), None)
+    if instance.status is not S.DRAINING:
+        return Subject(instance, version)
+    deployment = deployments.get(tx, instance.deployment_id)
+    deployed = deployment is not None and deployment.wanted is DeploymentWanted.UP and deployment.failed_at is None
+    return Subject(instance, version, deployed)

@@ -7,7 +7,7 @@ whichever of the three a crash falls between, the reason is not lost and nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias, assert_never
@@ -23,6 +23,8 @@ FASTEST_POLL, SLOWEST_POLL = 0.025, 0.5
 """Seconds between two looks at an instance that is on its way up or down."""
 WATCH = 1.0
 """Seconds between two looks at an instance that is up: the end of a process is noticed within this time."""
+BUSY_LOOK = 1.0
+"""Seconds between two looks at a specification that has too many instances, all of them busy."""
 LEAST_ADVANCED_FIRST = {
     S.PENDING: 0,
     S.STARTING: 1,
@@ -45,25 +47,48 @@ class RestartPolicy:
 
 @dataclass(frozen=True)
 class ScalePlan:
-    """Instances to create and to retire. ``wait``: seconds until a failed one may be replaced, if that is to come."""
+    """Instances to create and to retire. ``wait``: seconds after which to look again: until a failed one may be
+    replaced, or while those that are too many are busy.
+    """
 
     create: int = 0
     retire: tuple[InstanceId, ...] = ()
     wait: float | None = None
 
 
-def scale(spec: GpuSpecification, instances: Sequence[Instance], now: datetime, policy: RestartPolicy) -> ScalePlan:
-    """Bring the number of wanted live instances of ``spec`` to what is desired, within its bounds."""
+def scale(
+    spec: GpuSpecification,
+    instances: Sequence[Instance],
+    now: datetime,
+    policy: RestartPolicy,
+    *,
+    busy: Collection[str] | None = (),
+) -> ScalePlan:
+    """Bring the number of wanted live instances of ``spec`` to what is desired, within its bounds.
+
+    ``busy`` are the ids of those that serve something; None: nobody knows. A busy instance goes only when there are
+    more than the maximum.
+    """
     wanted = [i for i in of_specification(spec, instances) if i.is_live and i.wanted]
     target = min(max(spec.desired, spec.min_instances), spec.max_instances)
     surplus = len(wanted) - target
     if surplus > 0:
-        victims = sorted(wanted, key=lambda i: (LEAST_ADVANCED_FIRST[i.status], -i.created_at.timestamp(), i.id))
-        return ScalePlan(retire=tuple(i.id for i in victims[:surplus]))
+        return _fewer(wanted, surplus, beyond=len(wanted) - spec.max_instances, busy=busy)
     if surplus == 0:
         return ScalePlan()
     delay = restart_delay(spec, instances, now, policy)
     return ScalePlan(wait=delay) if delay > 0 else ScalePlan(create=-surplus)
+
+
+def _fewer(wanted: Sequence[Instance], surplus: int, *, beyond: int, busy: Collection[str] | None) -> ScalePlan:
+    """Retire ``surplus`` instances: idle ones, and busy ones only as far as they are ``beyond`` the maximum."""
+
+    def works(instance: Instance) -> bool:
+        return instance.ready_at is not None and (busy is None or instance.id in busy)
+
+    order = sorted(wanted, key=lambda i: (works(i), LEAST_ADVANCED_FIRST[i.status], -i.created_at.timestamp(), i.id))
+    victims = [i for n, i in enumerate(order[:surplus]) if n < beyond or not works(i)]
+    return ScalePlan(retire=tuple(i.id for i in victims), wait=BUSY_LOOK if len(victims) < surplus else None)
 
 
 def of_specification(spec: GpuSpecification, instances: Sequence[Instance]) -> list[Instance]:

@@ -41,6 +41,7 @@ class Gateway:
         self._control = Control(feed_socket, timeout=settings.connect_timeout)
         self._service = Service(self._plane, self._snapshot, control=self._relay, pepper=pepper)
         self._server: asyncio.Server | None = None
+        self._served: dict[str, int] = {}
 
     def __repr__(self) -> str:
         versions = list(self._snapshot.versions())
@@ -118,5 +119,10 @@ class Gateway:
 
     def _report(self) -> LoadReport:
         loads = {version.id: version.load() for version in self._snapshot.versions()}
-        busy = {name: load for name, load in loads.items() if load.queued or load.in_flight}
+        before, self._served = self._served, {name: load.served for name, load in loads.items() if load.served}
+        busy = {
+            name: load
+            for name, load in loads.items()
+            if load.queued or load.in_flight or load.served != before.get(name, 0)
+        }
         return LoadReport(gateway=self._name, seq=self._snapshot.seq, versions=busy)

@@ -49,6 +49,8 @@ class Slots:
         self._leaving: dict[str, Instance] = {}
         self.busy = 0
         """Slots taken, those on leaving instances included."""
+        self.served = 0
+        """Slots given back, ever."""
 
     @property
     def total(self) -> int:
@@ -80,6 +82,7 @@ class Slots:
         """For ``Slot.release`` only."""
         instance.busy -= 1
         self.busy -= 1
+        self.served += 1
         if instance.busy == 0 and self._leaving.get(instance.facts.id) is instance:
             del self._leaving[instance.facts.id]
 

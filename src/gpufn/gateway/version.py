@@ -114,7 +114,10 @@ class Version:
 
     def load(self) -> VersionLoad:
         """What is to be told to control."""
-        return VersionLoad(queued=len(self.queue), in_flight=self.slots.busy, busy=self.slots.busy_by_instance())
+        slots = self.slots
+        return VersionLoad(
+            queued=len(self.queue), in_flight=slots.busy, busy=slots.busy_by_instance(), served=slots.served
+        )
 
     def _attach(self, facts: RouteInstance) -> Pool:
         return self._pools(facts.host, facts.port)

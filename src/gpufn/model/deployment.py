@@ -41,6 +41,8 @@ class Autoscaling:
 
     scale_up: ScalingRule | None = None
     scale_down: ScalingRule | None = None
+    idle_timeout: timedelta | None = None
+    """How long nothing may have been asked for before the last instance goes. None: as the settings say."""
 
 
 @dataclass(frozen=True)

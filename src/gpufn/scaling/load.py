@@ -17,6 +17,8 @@ class Load:
     queued: int = 0
     in_flight: int = 0
     idle_since: float | None = None
+    served: int = 0
+    """Requests that have ended since control began to listen: only its growth means something."""
 
 
 class LoadBoard:
@@ -26,6 +28,8 @@ class LoadBoard:
         self._started = started
         self._reports: dict[str, tuple[float, LoadReport]] = {}
         self._last_busy: dict[str, float] = {}
+        self._served: dict[str, int] = {}
+        self._counts: dict[tuple[str, str], int] = {}
 
     def report(self, report: LoadReport, *, now: float) -> set[str]:
         """Take a report; returns the versions whose load differs from that gateway's previous one."""
@@ -34,6 +38,7 @@ class LoadBoard:
         self._reports[report.gateway] = (now, report)
         for version_id in before.keys() | report.versions.keys():  # those that just ended were busy until now
             self._last_busy[version_id] = now
+            self._count(report.gateway, version_id, report.versions.get(version_id))
         return {v for v in before.keys() | report.versions.keys() if before.get(v) != report.versions.get(v)}
 
     def load(self, version_id: str, *, now: float) -> Load:
@@ -41,8 +46,30 @@ class LoadBoard:
         loads = [r.versions[version_id] for r in self._fresh(now) if version_id in r.versions]
         queued, in_flight = sum(v.queued for v in loads), sum(v.in_flight for v in loads)
         if queued or in_flight:
-            return Load(queued, in_flight)
-        return Load(0, 0, self._last_busy.get(version_id, self._started))
+            return Load(queued, in_flight, served=self._served.get(version_id, 0))
+        idle_since = self._last_busy.get(version_id, self._started)
+        return Load(0, 0, idle_since, served=self._served.get(version_id, 0))
+
+    def busy(self, version_id: str, *, now: float) -> dict[str, int] | None:
+        """Requests being served, by instance; those without any are left out. None while no gateway has spoken yet."""
+        if not self._is_told(now):
+            return None
+        found: dict[str, int] = {}
+        for report in self._fresh(now):
+            load = report.versions.get(version_id)
+            for instance_id, count in load.busy.items() if load is not None else ():
+                found[instance_id] = found.get(instance_id, 0) + count
+        return found
+
+    def _count(self, gateway: str, version_id: str, load: VersionLoad | None) -> None:
+        """Add what a gateway has served since it last said so. A count that is lower is that of a new process."""
+        if load is None:
+            return
+        key = (gateway, version_id)
+        before = self._counts.get(key, 0)
+        more = load.served - before if load.served >= before else load.served
+        self._counts[key] = load.served
+        self._served[version_id] = self._served.get(version_id, 0) + more
 
     def is_drained(self, version_id: str, instance_id: str, *, published: int, now: float) -> bool:
         """Whether no gateway has, or could still give, work to an instance that left its route at ``published``."""
@@ -64,6 +91,9 @@ class LoadBoard:
     def forget(self, version_id: str) -> None:
         """A version that does not exist any more."""
         self._last_busy.pop(version_id, None)
+        self._served.pop(version_id, None)
+        for key in [key for key in self._counts if key[1] == version_id]:
+            del self._counts[key]
 
     def _fresh(self, now: float) -> list[LoadReport]:
         return [report for at, report in self._reports.values() if now - at <= STALE_AFTER]

@@ -13,6 +13,8 @@ from gpufn.model.deployment import Autoscaling, ScalingRule, Stickiness
 from gpufn.wire.base import Wire
 from gpufn.wire.scalars import Duration, Int, member, names_of
 
+SHORTEST_IDLE, LONGEST_IDLE = timedelta(seconds=1), timedelta(days=7)
+
 
 class AutoscalingPolicy(StrEnum):
     """Whose rules scale a specification."""
@@ -67,10 +69,15 @@ class ScalingDetails(Wire):
 
 
 class AutoscalingConfigurationDto(Wire):
-    """Both directions are optional. Up multiplies by more than 1, down by less."""
+    """Every member is optional. Up multiplies by more than 1, down by less.
+
+    ``scaleToZeroIdleTimeout`` is gpufn's own member: NVCF has one idle time for the whole platform (autoscaling page,
+    section 6).
+    """
 
     scale_up_details: ScalingDetails | None = None
     scale_down_details: ScalingDetails | None = None
+    scale_to_zero_idle_timeout: Duration | None = None
 
     @model_validator(mode="after")
     def _directions(self) -> AutoscalingConfigurationDto:
@@ -78,11 +85,16 @@ class AutoscalingConfigurationDto(Wire):
             raise ValueError("scaleUpDetails.factor must be greater than 1.0")
         if self.scale_down_details is not None and self.scale_down_details.factor >= 1:
             raise ValueError("scaleDownDetails.factor must be less than 1.0")
+        idle = self.scale_to_zero_idle_timeout
+        if idle is not None and not SHORTEST_IDLE <= idle <= LONGEST_IDLE:
+            raise ValueError("scaleToZeroIdleTimeout must be from PT1S to P7D")
         return self
 
     def to_model(self) -> Autoscaling:
         up, down = self.scale_up_details, self.scale_down_details
-        return Autoscaling(up.to_model() if up else None, down.to_model() if down else None)
+        return Autoscaling(
+            up.to_model() if up else None, down.to_model() if down else None, self.scale_to_zero_idle_timeout
+        )
 
     @staticmethod
     def of(autoscaling: Autoscaling) -> AutoscalingConfigurationDto:
@@ -90,4 +102,5 @@ class AutoscalingConfigurationDto(Wire):
         return AutoscalingConfigurationDto(
             scale_up_details=ScalingDetails.of(up) if up else None,
             scale_down_details=ScalingDetails.of(down) if down else None,
+            scale_to_zero_idle_timeout=autoscaling.idle_timeout,
         )

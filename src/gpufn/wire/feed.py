@@ -125,11 +125,14 @@ class VersionLoad(Wire):
     """Requests being served, by instance id; instances without any are left out. Includes instances that have been
     taken off the route and still finish something.
     """
+    served: int = 0
+    """Requests that have ended at an instance since this gateway began."""
 
 
 class LoadReport(Wire):
     """Sent by a gateway whenever its load changed (at most every 100 ms; at once when a request queues and no
-    instance is ready), and every 2 s anyway. Versions without load are left out.
+    instance is ready), and every 2 s anyway. Versions without load are left out,
+    unless something has ended there since the last report.
     """
 
     gateway: str
