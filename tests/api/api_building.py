@@ -12,6 +12,7 @@ import httpx
 
 from gpufn.api.app import build
 from gpufn.api.context import BackendStatus, Context
+from gpufn.auth.keyring import Keyring
 from gpufn.auth.keys import mint
 from gpufn.model.access import ALL_FUNCTIONS, USER_SCOPES, ApiKey, Resource
 from gpufn.model.cluster import Cluster, Gpu, InstanceType
@@ -168,7 +169,7 @@ async def an_installation(*, max_functions: int | None = None) -> AsyncIterator[
     metadata.create_all(db.engine)
     clock, logs, hinted = Clock(), FakeLogs(), list[tuple[str, str]]()
     hints = Hints()
-    for topic in ("version", "deployment", "key", "load"):
+    for topic in ("version", "deployment", "key", "load", "secret"):
         hints.on(topic, lambda key, topic=topic: hinted.append((topic, key)))  # type: ignore[misc]
 
     async def backends() -> Sequence[BackendStatus]:
@@ -180,6 +181,7 @@ async def an_installation(*, max_functions: int | None = None) -> AsyncIterator[
         load=LoadBoard(started=loop_now()),
         cluster=a_cluster(),
         pepper=PEPPER,
+        keyring=Keyring.load(None, lambda content: None),
         logs=logs,
         started_at=NOW - timedelta(minutes=1),
         backends=backends,

@@ -194,6 +194,8 @@ ROUTES: list[tuple[str, Callable[[FakeApi, Seen], Reply]]] = [
     ("GET /v2/gpufn/status", _status),
     ("GET /v2/gpufn/keys", lambda api, _: a_json({"keys": api.keys})),
     ("POST /v2/gpufn/keys", _new_key),
+    ("PUT /v2/nvcf/secrets/functions/[^/]+/versions/[^/]+", lambda api, _: Reply(204)),
+    ("POST /v2/gpufn/master-key/rotate", lambda api, _: a_json({"secrets": 2, "masterKeyId": "m1"})),
     ("DELETE /v2/gpufn/keys/k1", lambda api, _: Reply(204)),
     ("GET /v2/nvcf/queues/functions/.*", lambda api, _: a_json({"queues": [{"queueDepth": 3}]})),
     ("GET /v2/nvcf/queues/[^/]+/position", lambda api, _: a_json(api.position)),

@@ -192,6 +192,27 @@ def test_logs() -> None:
     assert any(s.path.endswith("?follow=true") for s in api.seen)
 
 
+def test_secrets(tmp_path: Path) -> None:
+    """A value comes from a file, never from the command line; names are listed; the master key is rotated."""
+    (tmp_path / "value").write_text('{"user": "u"}\n')
+    version = a_version() | {"secrets": ["token"]}
+    with serving(FakeApi([version])) as api:
+        done = against(api, "secrets", "set", "echo", "token", "--file", str(tmp_path / "value"))
+        text = api.sent("PUT", "/secrets/").json
+        against(api, "secrets", "set", "echo", "token", "--object", "--file", str(tmp_path / "value"))
+        parsed = api.sent("PUT", "/secrets/").json
+        listed = against(api, "secrets", "list", "echo")
+        rotated = against(api, "secrets", "rotate")
+        missing = against(api, "secrets", "set", "echo", "token", "--file", str(tmp_path / "absent"))
+
+    assert (done.code, done.out) == (0, "echo  token is set\n")
+    assert text == {"secrets": [{"name": "token", "value": '{"user": "u"}'}]}
+    assert parsed == {"secrets": [{"name": "token", "value": {"user": "u"}}]}
+    assert listed.out == "token\n"
+    assert rotated.out == "2 secrets are under master key m1\n"
+    assert (missing.code, "cannot be read" in missing.err) == (2, True)
+
+
 def test_keys() -> None:
     """A new key's value alone is printed; the list never has it; revoking is by id."""
     with serving(FakeApi()) as api:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from gpufn.auth.keyring import Keyring
 from gpufn.compute.fake import FakeBackend
 from gpufn.controllers.all import Controllers
 from gpufn.controllers.context import Context
@@ -257,6 +258,7 @@ def a_context(
         feed=Retained(),
         cluster=CLUSTER,
         settings=settings or ControllerSettings(),
+        keyring=Keyring.load(None, lambda content: None),
         now=virtual_now,
     )
 

@@ -21,6 +21,7 @@ from gpufn.api import (
     openapi,
     problems,
     queues,
+    secrets,
 )
 from gpufn.api.body import StrictRoute
 from gpufn.api.context import Context
@@ -44,6 +45,7 @@ DEPLOY = ("deploy_function",)
 QUEUE = ("queue_details",)
 AUTHORIZE = ("authorize_clients",)
 GROUPS = ("list_cluster_groups",)
+SECRETS = ("update_secrets",)
 KEYS = ("account_setup",)
 ANY_KEY: tuple[str, ...] = ()
 OPEN = None
@@ -95,6 +97,8 @@ ROUTES = (
     Route("PATCH", SHARING_VERSION + "/remove", authorizations.remove_version_party, AUTHORIZE),
     Route("GET", "/v2/nvcf/supportedGpus", clusters.supported_gpus, REGISTER),
     Route("GET", "/v2/nvcf/clusterGroups", clusters.cluster_groups, GROUPS),
+    Route("PUT", "/v2/nvcf/secrets" + VERSION, secrets.update_secrets, SECRETS),
+    Route("POST", OWN + "/master-key/rotate", secrets.rotate_master_key, KEYS),
     Route("POST", OWN + "/keys", keys.create_key, KEYS),
     Route("GET", OWN + "/keys", keys.list_keys, KEYS),
     Route("DELETE", OWN + "/keys/{keyId}", keys.revoke_key, KEYS),

@@ -11,6 +11,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from gpufn import __version__
+from gpufn.auth.keyring import Keyring
 from gpufn.model.cluster import Cluster
 from gpufn.model.ids import InstanceId
 from gpufn.runtime.clock import utc_now
@@ -57,6 +58,8 @@ class Context:
     cluster: Cluster
     pepper: bytes
     """Under which keys are hashed."""
+    keyring: Keyring
+    """Under which secrets are sealed."""
     logs: LogSource
     started_at: datetime
     backends: Callable[[], Awaitable[Sequence[BackendStatus]]] = _no_backends

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
@@ -10,6 +11,7 @@ from fastapi import Query, Response
 
 from gpufn.api.context import Context, Ctx
 from gpufn.api.parameters import FunctionIdPath, VersionIdPath, Visibility, visibilities
+from gpufn.api.secrets import put
 from gpufn.api.security import Caller
 from gpufn.api.views import Seen, known_version, known_versions, known_versions_of, own_version, refuse_public, see
 from gpufn.auth.access import require_account, require_function
@@ -19,13 +21,15 @@ from gpufn.model.errors import Invalid, NotFound
 from gpufn.model.event import EventKind
 from gpufn.model.function import FunctionType, FunctionVersion
 from gpufn.model.ids import FunctionId, VersionId, new_id
+from gpufn.model.secret import version_place
 from gpufn.model.status import FunctionStatus
-from gpufn.store import accounts, authorizations, deployments, events, functions
+from gpufn.store import accounts, authorizations, deployments, events, functions, secrets
 from gpufn.store.database import Transaction
 from gpufn.wire.function_views import FunctionDto, FunctionResponse, ListFunctionIdsResponse, ListFunctionsResponse
 from gpufn.wire.functions import CreateFunctionRequest, UpdateFunctionRequest
 from gpufn.wire.instances import ActiveInstanceDto
 from gpufn.wire.llm import check_same_kind
+from gpufn.wire.secrets import secrets_of
 
 
 async def create_function(caller: Caller, context: Ctx, *, body: CreateFunctionRequest) -> FunctionResponse:
@@ -42,10 +46,11 @@ async def create_function(caller: Caller, context: Ctx, *, body: CreateFunctionR
             raise Invalid(f"Reached or exceeded the max limit for the number of functions allowed: {limit}")
         functions.insert(tx, version)
         _tell(tx, caller, version, EventKind.VERSION_CREATED, version.created_at)
+        _keep_secrets(tx, context, version, body)
 
     await context.db.run(write)
     context.hints.hint("version", version.id)
-    return _inactive(version)
+    return _inactive(version, body)
 
 
 async def create_version(
@@ -62,12 +67,13 @@ async def create_version(
         fitting = _fit(version, siblings)
         functions.insert(tx, fitting)
         _tell(tx, caller, fitting, EventKind.VERSION_CREATED, fitting.created_at)
+        _keep_secrets(tx, context, fitting, body)
         return fitting, _propagate_priority(tx, fitting, siblings)
 
     version, changed = await context.db.run(write)
     for version_id in (version.id, *changed):
         context.hints.hint("version", version_id)
-    return _inactive(version)
+    return _inactive(version, body)
 
 
 async def list_functions(caller: Caller, context: Ctx, *, visibility: Visibility = None) -> ListFunctionsResponse:
@@ -97,13 +103,20 @@ async def get_version(
     version_id: VersionIdPath,
     include_secrets: Annotated[bool, Query(alias="includeSecrets")] = True,
 ) -> FunctionResponse:
-    """One version; with scope list_functions_details also its instances. Secrets are not kept by this release."""
-    seen = await context.db.run(lambda tx: known_version(tx, caller, function_id, version_id))
+    """One version; with scope list_functions_details also its instances and the names of its secrets."""
+    detailed = caller.has_scope("list_functions_details")
+
+    def read(tx: Transaction) -> tuple[Seen, Sequence[str]]:
+        seen = known_version(tx, caller, function_id, version_id)
+        wanted = detailed and include_secrets
+        return seen, secrets.names(tx, version_place(caller.nca_id, version_id)) if wanted else ()
+
+    seen, names = await context.db.run(read)
     active = None
-    if caller.has_scope("list_functions_details"):
+    if detailed:
         shown = (ActiveInstanceDto.of(i, context.cluster) for i in seen.instances)
         active = tuple(dto for dto in shown if dto is not None)
-    return FunctionResponse(function=_shown(caller, FunctionDto.of(seen.version, seen.condition.status, active)))
+    return FunctionResponse(function=_shown(caller, FunctionDto.of(seen.version, seen.condition.status, active, names)))
 
 
 async def update_version(
@@ -134,6 +147,7 @@ async def delete_version(
         seen = own_version(tx, caller, function_id, version_id)
         if seen.deployment is not None:
             deployments.delete(tx, seen.deployment.id)
+        secrets.delete(tx, version_place(caller.nca_id, version_id))
         functions.delete(tx, version_id)
         _tell(tx, caller, seen.version, EventKind.VERSION_DELETED, context.now())
         last = not functions.siblings(tx, caller.nca_id, function_id)
@@ -168,6 +182,11 @@ def _new_version(context: Context, caller: Principal, body: CreateFunctionReques
         rate_limit=body.rate_limit.to_model() if body.rate_limit else None,
         llm_invocation=body.llm_invocation_config.to_model() if body.llm_invocation_config else None,
     )
+
+
+def _keep_secrets(tx: Transaction, context: Context, version: FunctionVersion, body: CreateFunctionRequest) -> None:
+    if body.secrets:
+        put(tx, context, version_place(version.nca_id, version.id), secrets_of(body.secrets))
 
 
 def _fit(version: FunctionVersion, siblings: list[FunctionVersion]) -> FunctionVersion:
@@ -209,8 +228,9 @@ def _updated(version: FunctionVersion, body: UpdateFunctionRequest) -> FunctionV
     return version
 
 
-def _inactive(version: FunctionVersion) -> FunctionResponse:
-    return FunctionResponse(function=FunctionDto.of(version, FunctionStatus.INACTIVE))
+def _inactive(version: FunctionVersion, body: CreateFunctionRequest) -> FunctionResponse:
+    names = sorted(s.name for s in body.secrets or ())
+    return FunctionResponse(function=FunctionDto.of(version, FunctionStatus.INACTIVE, secrets=names))
 
 
 def _list(caller: Principal, seen: list[Seen]) -> ListFunctionsResponse:

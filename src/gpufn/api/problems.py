@@ -90,7 +90,14 @@ def _describe(error: Mapping[str, Any]) -> str:
     message = str(error.get("msg", "")).removeprefix("Value error, ")
     if error.get("type") == "missing":
         return f"field '{path_of(error['loc'])}': is required"
+    if _is_confidential(error["loc"]):
+        return f"field '{path_of(error['loc'])}': {message}"
     return f"field '{path_of(error['loc'])}': rejected value [{_shown(error.get('input'))}]; {message}"
+
+
+def _is_confidential(location: Sequence[object]) -> bool:
+    """Whether what was rejected is, or may hold, a secret or a variable: those are not repeated anywhere."""
+    return list(location) == ["body"] or bool({"secret", "secrets", "containerEnvironment"}.intersection(location))
 
 
 def path_of(location: Iterable[object]) -> str:

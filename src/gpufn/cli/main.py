@@ -45,6 +45,7 @@ COMMANDS = (
     Command("logs", "what the instances of a function wrote", "logs"),
     Command("events", "what happened, when, and why", "events"),
     Command("keys", "create, list and revoke API keys", "keys"),
+    Command("secrets", "set and list secrets of functions, rotate the master key", "secrets"),
     Command("settings", "the effective settings and where they come from", "configuration"),
     Command("version", "the version of this program", "version"),
 )

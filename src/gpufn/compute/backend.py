@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Address, Failure
+
+Files: TypeAlias = Mapping[str, str]
+"""Texts by file name."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class LaunchRequest:
     backend: str
     """Cluster group name, shown to the instance as ``NVCF_BACKEND``."""
     region: str
+    secrets: Files = field(default_factory=dict, repr=False)
+    """What the instance finds in /var/secrets. Never part of what a backend writes down about a launch."""
 
 
 class Phase(StrEnum):
@@ -97,6 +102,12 @@ class Backend(Protocol):
 
     async def launch(self, request: LaunchRequest) -> None:
         """See that the instance runs. Problems with it show up in ``observe``, as EXITED with a failure."""
+        ...
+
+    async def refresh(self, instance_id: InstanceId, secrets: Files) -> None:
+        """Replace what the instance finds in /var/secrets, each file in one step, without a restart. Nothing happens
+        to an instance that is not here.
+        """
         ...
 
     async def observe(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Observation]:

@@ -12,7 +12,7 @@ import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gpufn.compute.backend import LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute.backend import Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.model.function import Health
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Address, Failure, FailureKind
@@ -65,6 +65,8 @@ class FakeBackend:
         self.launches: list[LaunchRequest] = []
         """Every launch that started something, in order."""
         self.instances: dict[InstanceId, FakeInstance] = {}
+        self.secrets: dict[InstanceId, Files] = {}
+        """What each finds in /var/secrets."""
         self._logs: dict[InstanceId, _Log] = {}
 
     def __repr__(self) -> str:
@@ -95,11 +97,17 @@ class FakeBackend:
         )
         self.launches.append(request)
         self.instances[request.instance_id] = instance
+        self.secrets[request.instance_id] = dict(request.secrets)
         self._logs[request.instance_id] = _Log()
         self._started(instance)
 
     def _started(self, instance: FakeInstance) -> None:
         """What a failing backend overrides: bend the life of an instance that was just launched."""
+
+    async def refresh(self, instance_id: InstanceId, secrets: Files) -> None:
+        """Kept in ``secrets``."""
+        if self._seen(instance_id).phase in (Phase.PREPARING, Phase.RUNNING):
+            self.secrets[instance_id] = dict(secrets)
 
     async def observe(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Observation]:
         """Compare the moments of each with now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from gpufn.compute.backend import Backend, BackendError, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute.backend import Backend, BackendError, Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Failure, FailureKind
 from gpufn.runtime.log import get_logger
@@ -96,6 +96,11 @@ class LocalBackend:
             f"({engine}); add it with `gpufn image add DIR`, or start Docker",
             permanent=True,
         )
+
+    async def refresh(self, instance_id: InstanceId, secrets: Files) -> None:
+        """Where it is."""
+        for member in self._holders(instance_id):
+            await member.refresh(instance_id, secrets)
 
     async def observe(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Observation]:
         """Each from its owner; one without a known owner from whichever backend sees it."""

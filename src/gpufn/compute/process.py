@@ -23,8 +23,8 @@ from typing import Any
 
 import psutil
 
-from gpufn.compute import process_record, process_spawn, process_tree
-from gpufn.compute.backend import BackendError, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute import process_record, process_spawn, process_tree, secret_files
+from gpufn.compute.backend import BackendError, Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.compute.catalog import Catalog
 from gpufn.compute.gpus import Devices
 from gpufn.compute.images import BrokenImage, Image
@@ -167,8 +167,22 @@ class ProcessBackend:
         """Write down that it is wanted, and begin."""
         if request.instance_id in self._records:
             return
+        self._write_secrets(request.instance_id, request.secrets)
         self._save(Record(request.instance_id, Stage.PREPARING, request))
         self._begin(request.instance_id, self._live(request.instance_id))
+
+    async def refresh(self, instance_id: InstanceId, secrets: Files) -> None:
+        """Into its own directory."""
+        if instance_id in self._records and instance_id not in self._stops:
+            self._write_secrets(instance_id, secrets)
+
+    def _write_secrets(self, instance_id: InstanceId, secrets: Files) -> None:
+        directories = Directories(self._directory(instance_id))
+        try:
+            directories.create()
+        except OSError as error:
+            raise BackendError(f"{directories.root} cannot be made: {error.strerror}") from error
+        secret_files.write(directories.secrets, secrets, mode=0o600)
 
     async def observe(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Observation]:
         """From the records."""
@@ -249,6 +263,7 @@ class ProcessBackend:
         environment = process_spawn.environment(
             image, record, python=python, directories=directories, mark=self.installation
         )
+        environment[secret_files.VARIABLE] = secret_files.TARGET if self._bubblewrap else str(directories.secrets)
         process_spawn.check_program(program[0], path=environment["PATH"], cwd=image.directory)
         wrap = self._wrap(directories, cwd=image.directory, python=python)
         self._spawn(record, [*wrap, *program], environment=environment, cwd=image.directory)
@@ -320,7 +335,9 @@ class ProcessBackend:
         record = self._records[record.id]  # it may have been started until now
         leader = Leader(record.pid, record.created)
         await process_tree.stop(self.installation, record.id, leader=leader, grace=record.grace)
-        (self._directory(record.id) / process_record.FILE).unlink(missing_ok=True)
+        directory = self._directory(record.id)
+        secret_files.wipe(Directories(directory).secrets)
+        (directory / process_record.FILE).unlink(missing_ok=True)
         self._devices.release(record.id)
         self._details.pop(record.id, None)
         self._records.pop(record.id, None)

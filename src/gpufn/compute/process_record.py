@@ -59,8 +59,11 @@ class Record:
 
 
 def dump(record: Record) -> str:
-    """The record as JSON."""
-    return json.dumps(asdict(record))
+    """The record as JSON, without the secrets: those have files of their own."""
+    content = asdict(record)
+    if content["request"] is not None:
+        del content["request"]["secrets"]
+    return json.dumps(content)
 
 
 def parse(text: str) -> Record:

@@ -10,13 +10,14 @@ from gpufn.controllers.deployments import Deployments
 from gpufn.controllers.instances import Instances
 from gpufn.controllers.reaper import Reaper
 from gpufn.controllers.routes import Routes
+from gpufn.controllers.secrets import Secrets
 
 
 class Controllers:
     """Every loop of the control plane. The backend must be open, and the database migrated.
 
-    Hints: ``instance``, ``deployment``, ``version`` and ``key`` carry ids of those; ``load`` carries the id of a
-    version whose load has changed.
+    Hints: ``instance``, ``deployment``, ``version`` and ``key`` carry ids of those; ``load`` and ``secret`` carry
+    the id of a version whose load, or whose secrets, have changed.
     """
 
     def __init__(self, context: Context) -> None:
@@ -27,11 +28,13 @@ class Controllers:
         self.instances = Instances(context, self.routes)
         self.autoscaler = Autoscaler(context)
         self.reaper = Reaper(context)
+        self.secrets = Secrets(context)
         context.hints.on("deployment", self.deployments.controller.hint)
         context.hints.on("instance", self.instances.controller.hint)
         context.hints.on("version", self.routes.hint_version)
         context.hints.on("key", self.routes.hint_key)
         context.hints.on("version", self.autoscaler.controller.hint)  # its bounds or its rules may have changed
+        context.hints.on("secret", self.secrets.controller.hint)
         context.hints.on("load", self.autoscaler.controller.hint)
 
     def __repr__(self) -> str:
@@ -43,5 +46,5 @@ class Controllers:
             for one in self._all():
                 group.create_task(one.controller.run(), name=one.controller.name)
 
-    def _all(self) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper]:
-        return (self.routes, self.deployments, self.instances, self.autoscaler, self.reaper)
+    def _all(self) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper, Secrets]:
+        return (self.routes, self.deployments, self.instances, self.autoscaler, self.reaper, self.secrets)

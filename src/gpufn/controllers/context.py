@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
+from gpufn.auth.keyring import Keyring
 from gpufn.compute.backend import Backend
 from gpufn.model.cluster import Cluster
 from gpufn.model.function import Health
@@ -34,4 +35,6 @@ class Context:
     feed: Retained[Message]
     cluster: Cluster
     settings: ControllerSettings
+    keyring: Keyring
+    """Opens the secrets that instances are given."""
     now: Callable[[], datetime] = utc_now

@@ -16,11 +16,12 @@ from gpufn.controllers.context import Context
 from gpufn.controllers.launching import launch_request
 from gpufn.controllers.plan import Become, Fail, Launch, Limits, Sight, Step, Terminate, Wait, step
 from gpufn.controllers.routes import Routes
+from gpufn.controllers.secrets import files_of, of_version
 from gpufn.model import event
 from gpufn.model.deployment import DeploymentWanted
-from gpufn.model.errors import Stale
+from gpufn.model.errors import Stale, Unavailable
 from gpufn.model.function import FunctionVersion
-from gpufn.model.instance import Failure, Instance, InstanceStatus as S
+from gpufn.model.instance import Failure, FailureKind, Instance, InstanceStatus as S
 from gpufn.model.startup import Mark, StartPhase, entered
 from gpufn.runtime.clock import loop_now
 from gpufn.runtime.controller import Controller
@@ -138,6 +139,12 @@ class Instances:
         if isinstance(request, Failure):
             return await self._fail(instance, request)
         placing = entered(instance.phases, StartPhase.PLACING, self._context.now())
+        sealed = await self._context.db.run(lambda tx: of_version(tx, instance.nca_id, instance.version_id))
+        try:
+            files = files_of(self._context.keyring, sealed)
+        except Unavailable as error:
+            return await self._fail(instance, Failure(FailureKind.START, error.message, permanent=True))
+        request = replace(request, secrets=files)
         await self._context.backend.launch(request)
         if instance.status is S.PENDING:
             after = instance.to(S.STARTING, now=self._context.now())

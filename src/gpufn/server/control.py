@@ -60,16 +60,25 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     data = DataDirectory(settings.data)
     db = Sqlite(_database_path(settings, data))
     first_boot = await _prepare(db, data)
+    keyring = data.keyring()
     hints, load, feed = Hints(), LoadBoard(started=loop_now()), Retained[Message]()
     devices = gpus.detect()
     cluster = gpus.local_cluster(settings.cluster, devices)
     async with Supervisor() as outer:
         backend = _backend(settings, data, gpus.Devices(devices), outer)
         controllers = Controllers(
-            ControllersContext(db, backend, probe, hints, load, feed, cluster, settings.controllers)
+            ControllersContext(db, backend, probe, hints, load, feed, cluster, settings.controllers, keyring)
         )
         context = ApiContext(
-            db, hints, load, cluster, data.pepper(), backend, started_at=utc_now(), backends=lambda: _report(backend)
+            db,
+            hints,
+            load,
+            cluster,
+            data.pepper(),
+            keyring,
+            backend,
+            started_at=utc_now(),
+            backends=lambda: _report(backend),
         )
         await _open(backend)
         try:

@@ -9,6 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from gpufn.auth.keyring import Keyring
 from gpufn.model.errors import Fatal
 
 SOCKET_PATH_MAX = 100
@@ -62,6 +63,11 @@ class DataDirectory:
         if not self._pepper.exists():
             write(self._pepper, os.urandom(32))
         return self._pepper.read_bytes()
+
+    def keyring(self) -> Keyring:
+        """The master keys under which secrets are sealed; made at first use. Raises Fatal when they are damaged."""
+        path = self.root / "master.keys"
+        return Keyring.load(path.read_bytes() if path.exists() else None, lambda content: write(path, content))
 
     def announce(self, facts: dict[str, object]) -> None:
         """Tell the CLI where we are."""

@@ -54,6 +54,11 @@ def live_ids(tx: sa.Connection) -> Sequence[InstanceId]:
     return [InstanceId(i) for i in found]
 
 
+def live_version_ids(tx: sa.Connection) -> Sequence[str]:
+    """The versions, existing or not, that live instances name."""
+    return tx.execute(sa.select(table.c.version_id).distinct().where(table.c.status.not_in(ENDED))).scalars().all()
+
+
 def live_deployment_ids(tx: sa.Connection) -> Sequence[str]:
     """The deployments, existing or not, that live instances name."""
     return tx.execute(sa.select(table.c.deployment_id).distinct().where(table.c.status.not_in(ENDED))).scalars().all()

@@ -148,3 +148,13 @@ authorizations = sa.Table(
     sa.Column("nca_id", sa.String(64), primary_key=True, index=True),
     sa.Column("position", sa.Integer, nullable=False),
 )
+
+secrets = sa.Table(
+    "secrets",
+    metadata,
+    sa.Column("place", sa.String(256), primary_key=True),
+    sa.Column("name", sa.String(48), primary_key=True),
+    sa.Column("master", sa.String(36), nullable=False, index=True),
+    sa.Column("wrapped", sa.LargeBinary, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gpufn.model.function import FunctionVersion
@@ -58,6 +59,8 @@ class FunctionDto(Wire):
     tags: tuple[str, ...] | None = None
     rate_limit: RateLimitDto | None = None
     llm_invocation_config: dict[str, Any] | None = None
+    secrets: tuple[str, ...] | None = None
+    """Names only, and only where they are asked for."""
     active_instances: tuple[ActiveInstanceDto, ...] | None = None
     owned_by_different_account: bool | None = None
     """True for a version that another account shares; absent for one's own, never false."""
@@ -69,7 +72,10 @@ class FunctionDto(Wire):
 
     @staticmethod
     def of(
-        version: FunctionVersion, status: FunctionStatus, active: tuple[ActiveInstanceDto, ...] | None = None
+        version: FunctionVersion,
+        status: FunctionStatus,
+        active: tuple[ActiveInstanceDto, ...] | None = None,
+        secrets: Sequence[str] = (),
     ) -> FunctionDto:
         """A version of the caller's own account. ``active`` None leaves the instances out."""
         d = version.definition
@@ -99,6 +105,7 @@ class FunctionDto(Wire):
             tags=version.tags or None,
             rate_limit=version.rate_limit and RateLimitDto.of(version.rate_limit),
             llm_invocation_config=version.llm_invocation,
+            secrets=tuple(secrets) or None,
             active_instances=active,
         )
 

@@ -28,6 +28,7 @@ from gpufn.wire.scalars import (
     Port,
     Uri,
 )
+from gpufn.wire.secrets import SecretList, secrets_of
 
 MAX_ENVIRONMENT = 1024
 MAX_ARTIFACTS = 256
@@ -103,13 +104,14 @@ class CreateFunctionRequest(Wire):
     tags: Tags | None = None
     rate_limit: RateLimitDto | None = None
     llm_invocation_config: LlmInvocationConfigDto | None = None
-    secrets: Any = None
+    secrets: SecretList | None = None
     telemetries: Any = None
 
     @model_validator(mode="after")
     def _consistent(self) -> CreateFunctionRequest:
         _refuse_unkept(self)
         _check_image_or_chart(self)
+        secrets_of(self.secrets or ())
         is_llm = self.function_type is FunctionType.LLM
         check_models(self.models or (), llm=is_llm)
         check_resources(self.resources or ())
@@ -166,8 +168,6 @@ class UpdateFunctionRequest(Wire):
 
 def _refuse_unkept(body: CreateFunctionRequest) -> None:
     """Never drop silently what cannot be kept."""
-    if body.secrets:
-        raise Invalid("secrets: this release cannot keep secrets; pass the value through containerEnvironment instead")
     if body.telemetries is not None:
         raise Invalid("telemetries: this release has no telemetry endpoints; leave the member out")
 

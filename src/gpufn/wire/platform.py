@@ -33,6 +33,13 @@ class CountsDto(Wire):
     in_flight: int
 
 
+class RotationResponse(Wire):
+    """A rotation of the master key: the id of the new one, and how many secrets are under it now."""
+
+    master_key_id: str
+    secrets: int
+
+
 class StatusResponse(Wire):
     """``GET /v2/gpufn/status``."""
 

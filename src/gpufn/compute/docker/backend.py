@@ -16,7 +16,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpufn.compute.backend import BackendError, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute import secret_files
+from gpufn.compute.backend import BackendError, Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.compute.docker import credentials, errors, output, reference, seen, spec
 from gpufn.compute.docker.engine import Engine, Refused
 from gpufn.compute.docker.progress import Progress
@@ -168,6 +169,7 @@ class DockerBackend:
         launch.detail = "creating the container"
         shared = self._shared(request.instance_id)
         await asyncio.to_thread(_make_shared, shared)
+        await self._write_secrets(request.instance_id, request.secrets)
         try:
             body = spec.container(
                 request,
@@ -175,6 +177,7 @@ class DockerBackend:
                 installation=self.installation,
                 limits=self._limits,
                 shared=shared,
+                secrets=self._secrets(request.instance_id),
                 devices=devices,
             )
             await self._engine.create(spec.container_name(request.instance_id), body)
@@ -213,6 +216,16 @@ class DockerBackend:
             await self._engine.start(spec.container_name(instance_id))
         except Refused as error:
             raise _Fails(errors.start_failure(error.words)) from error
+
+    async def refresh(self, instance_id: InstanceId, secrets: Files) -> None:
+        """Into the directory that is mounted; any user of the container may read them there."""
+        if instance_id not in self._endings and self._shared(instance_id).exists():
+            await self._write_secrets(instance_id, secrets)
+
+    async def _write_secrets(self, instance_id: InstanceId, secrets: Files) -> None:
+        directory = self._secrets(instance_id)
+        await asyncio.to_thread(directory.mkdir, exist_ok=True)
+        await asyncio.to_thread(secret_files.write, directory, secrets, mode=0o644)
 
     async def observe(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Observation]:
         """One look at the engine for all, and one more at each that ended since the last look."""
@@ -262,6 +275,7 @@ class DockerBackend:
             if lines:
                 await asyncio.to_thread(output.keep, self._kept(instance_id), lines)
             await self._engine.remove(name)
+            await asyncio.to_thread(secret_files.wipe, self._secrets(instance_id))
             self._launches.pop(instance_id, None)
             self._ended.pop(instance_id, None)
             self._devices.release(instance_id)
@@ -323,6 +337,9 @@ class DockerBackend:
 
     def _shared(self, instance_id: InstanceId) -> Path:
         return self._data / "instances" / instance_id / "inf"
+
+    def _secrets(self, instance_id: InstanceId) -> Path:
+        return self._data / "instances" / instance_id / "secrets"
 
     def _kept(self, instance_id: InstanceId) -> Path:
         return self._data / "logs" / f"{instance_id}.log"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpufn.compute import secret_files
 from gpufn.compute.backend import LaunchRequest
 from gpufn.compute.environment import platform_environment
 from gpufn.model.errors import Fatal
@@ -59,18 +60,23 @@ def arguments(args: str | None) -> list[str] | None:
 
 
 def container(
-    request: LaunchRequest, *, image: str, installation: str, limits: Limits, shared: Path, devices: Sequence[int]
+    request: LaunchRequest,
+    *,
+    image: str,
+    installation: str,
+    limits: Limits,
+    shared: Path,
+    secrets: Path,
+    devices: Sequence[int],
 ) -> dict[str, Any]:
     """The body of "create a container" (Engine API 1.41): the image's entrypoint, and our arguments if any."""
     ports = {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in _ports(request)}
     body: dict[str, Any] = {
         "Image": image,
-        "Env": [
-            f"{name}={value}" for name, value in (dict(request.environment) | platform_environment(request)).items()
-        ],
+        "Env": [f"{name}={value}" for name, value in _environment(request).items()],
         "Labels": labels(request, installation=installation, devices=devices),
         "ExposedPorts": {port: {} for port in ports},
-        "HostConfig": _host(limits, ports) | _mount(shared) | _gpus(devices),
+        "HostConfig": _host(limits, ports) | _mounts(shared, secrets) | _gpus(devices),
     }
     command = arguments(request.args)
     return body if command is None else body | {"Cmd": command}
@@ -115,8 +121,18 @@ def _host(limits: Limits, ports: dict[str, Any]) -> dict[str, Any]:
     return host
 
 
-def _mount(shared: Path) -> dict[str, Any]:
-    return {"Mounts": [{"Type": "bind", "Source": str(shared), "Target": SHARED_DIR}]}
+def _environment(request: LaunchRequest) -> dict[str, str]:
+    ours = {secret_files.VARIABLE: secret_files.TARGET}
+    return dict(request.environment) | platform_environment(request) | ours
+
+
+def _mounts(shared: Path, secrets: Path) -> dict[str, Any]:
+    return {
+        "Mounts": [
+            {"Type": "bind", "Source": str(shared), "Target": SHARED_DIR},
+            {"Type": "bind", "Source": str(secrets), "Target": secret_files.TARGET, "ReadOnly": True},
+        ]
+    }
 
 
 def _gpus(devices: Sequence[int]) -> dict[str, Any]:
