@@ -8,6 +8,7 @@ branch, never the root.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -44,7 +45,12 @@ class DatabaseSettings:
     """Where what was accepted is kept."""
 
     url: str = ""
-    """SQLAlchemy URL. Empty: ``gpufn.db`` (SQLite) in the data directory."""
+    """``sqlite:///PATH``, or ``postgresql://USER:PASSWORD@HOST/DATABASE`` (needs the extra ``gpufn[postgres]``). Empty:
+    ``gpufn.db`` (SQLite) in the data directory."""
+    connections: int = 10
+    """Most connections to PostgreSQL that one process holds."""
+    patience: float = 10.0
+    """Seconds for which work is tried again while PostgreSQL is away; then it is refused with 503."""
 
 
 @dataclass(frozen=True)
@@ -291,6 +297,17 @@ def get(settings: Settings, name: str) -> object:
     for part in name.split("."):
         value = getattr(value, part)
     return value
+
+
+def shown(value: object) -> object:
+    """A setting's value as it may be printed: without the password of a URL."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"(://[^/?#:@]*:)[^/?#]*@|([?&]password=)[^&]*", _starred, value)
+
+
+def _starred(found: re.Match[str]) -> str:
+    return f"{found[1]}***@" if found[1] else f"{found[2]}***"
 
 
 def _from_file(path: Path) -> dict[str, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpufn.model.errors import Fatal
-from gpufn.settings import load
+from gpufn.settings import load, shown
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -49,3 +49,11 @@ def test_numbers_that_mean_nothing_are_refused(value: str) -> None:
     """A time that is no number, endless or negative ends the start, naming the setting."""
     with pytest.raises(Fatal, match=r"controllers\.resync.*a number, 0 or more"):
         load(environ={"GPUFN_CONTROLLERS__RESYNC": value})
+
+
+def test_a_password_in_a_url_is_not_shown() -> None:
+    """Wherever libpq takes it from, only stars are printed; everything else stays."""
+    assert shown("postgresql://me:s3cret@h/d?x=1") == "postgresql://me:***@h/d?x=1"
+    assert shown("postgresql://h/d?password=s3cret&x=1") == "postgresql://h/d?password=***&x=1"
+    assert shown("postgresql://me@h/d") == "postgresql://me@h/d"
+    assert shown(7) == 7

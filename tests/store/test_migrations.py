@@ -10,8 +10,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from gpufn.model.errors import Fatal
+from gpufn.settings import DatabaseSettings
 from gpufn.store import migrate
 from gpufn.store.database import Sqlite
+from gpufn.store.opening import open_database
 from gpufn.store.tables import metadata
 
 
@@ -25,6 +27,22 @@ def test_migrations_build_the_schema_of_the_tables(tmp_path: Path) -> None:
 
     assert differences == []
     database.engine.dispose()
+
+
+@pytest.mark.postgres
+async def test_migrations_build_the_same_schema_on_postgresql(postgres_url: str) -> None:
+    """A migrated server has those too, and beside them only the table by which doubtful commits are settled."""
+    database = open_database(DatabaseSettings(postgres_url), Path("unused"))
+    migrate.upgrade(database)
+    migrate.upgrade(database)
+
+    differences = await database.run(lambda tx: compare_metadata(MigrationContext.configure(tx), metadata))
+
+    assert [(what, table.name) for what, table in differences] == [("remove_table", "gpufn_commits")]
+    await database.run(lambda tx: tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(Fatal, match="newer gpufn"):
+        migrate.upgrade(database)
+    await database.close()
 
 
 def test_a_current_file_is_left_alone(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from gpufn.cli.session import Session, data_option, output_options
-from gpufn.settings import get, load
+from gpufn.settings import get, load, shown
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def run(session: Session) -> int:
     """Print every setting as `gpufn up` would see it."""
     args = session.args
     loaded = load({"data": args.data}, config=args.config)
-    rows = [(name, get(loaded.settings, name), source) for name, source in loaded.sources.items()]
+    rows = [(name, shown(get(loaded.settings, name)), source) for name, source in loaded.sources.items()]
     if args.json:
         session.console.json({name: {"value": _plain(value), "source": source} for name, value, source in rows})
     else:

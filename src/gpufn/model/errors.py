@@ -77,6 +77,10 @@ class Unavailable(PlatformError):
     code = Code.UNAVAILABLE
 
 
+class OutcomeUnknown(Unavailable):
+    """A part of the platform went away in the middle of a change, which may or may not have happened."""
+
+
 class Timeout(PlatformError):
     """It did not happen within the time the caller gave."""
 

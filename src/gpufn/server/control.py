@@ -34,7 +34,8 @@ from gpufn.server import bootstrap
 from gpufn.server.data import DataDirectory
 from gpufn.settings import Settings
 from gpufn.store import migrate
-from gpufn.store.database import Sqlite
+from gpufn.store.database import Database
+from gpufn.store.opening import OpenDatabase, open_database
 from gpufn.wire.feed import Message
 
 log = get_logger("control")
@@ -58,7 +59,7 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     """
     leave = succeeded
     data = DataDirectory(settings.data)
-    db = Sqlite(_database_path(settings, data))
+    db = open_database(settings.database, data.database)
     first_boot = await _prepare(db, data)
     keyring = data.keyring()
     hints, load, feed = Hints(), LoadBoard(started=loop_now()), Retained[Message]()
@@ -95,7 +96,7 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
             await db.close()
 
 
-async def _record_stopped(db: Sqlite) -> None:
+async def _record_stopped(db: Database) -> None:
     try:
         await db.run(lambda tx: record_stopped(tx, utc_now()))
     except Unavailable as error:  # the next start then calls them lost, and replaces them all the same
@@ -116,16 +117,12 @@ async def _serve(tasks: Supervisor, name: str, path: Path, application: Any) -> 
     await server.wait_started()
 
 
-async def _prepare(db: Sqlite, data: DataDirectory) -> bool:
+async def _prepare(db: OpenDatabase, data: DataDirectory) -> bool:
     """Bring the database up to date and see that there is an admin key; whether that is new."""
     backup = migrate.upgrade(db)
     if backup is not None:
         log.info("the database was migrated", former_state=str(backup))
     return await bootstrap.ensure_admin(db, data)
-
-
-def _database_path(settings: Settings, data: DataDirectory) -> Path:
-    return Path(settings.database.url.removeprefix("sqlite:///")) if settings.database.url else data.database
 
 
 def _backend(settings: Settings, data: DataDirectory, devices: gpus.Devices, tasks: Supervisor) -> LocalBackend:

@@ -50,8 +50,6 @@ def _check(settings: Settings) -> None:
         raise Fatal("server.gateways: this release runs exactly one gateway process; leave --gateways out", exit_code=2)
     if not 0 <= settings.server.port <= 65535:
         raise Fatal(f"server.port = {settings.server.port} is no port; use one from 1 to 65535, or 0", exit_code=2)
-    if settings.database.url and not settings.database.url.startswith("sqlite:///"):
-        raise Fatal("database.url: this release keeps its data in SQLite; use sqlite:///PATH", exit_code=2)
 
 
 async def _run(settings: Settings, announce: Callable[[Running], None]) -> None:

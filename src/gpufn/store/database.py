@@ -24,9 +24,11 @@ class Database(Protocol):
     """Where what was accepted is kept."""
 
     async def run(self, fn: Callable[[Transaction], T]) -> T:
-        """Run ``fn`` in one transaction, committed when it returns and undone when it raises.
+        """Run ``fn`` in one transaction, as if alone; it is committed when ``fn`` returns and undone when it raises.
 
-        Raises Unavailable when the database cannot be read or written now; nothing was changed then.
+        ``fn`` may be called again when its transaction could not be committed, so it changes nothing but the database.
+        Raises Unavailable when the database cannot be read or written now: nothing was changed then, unless it is
+        OutcomeUnknown.
         """
         ...
 
