@@ -36,6 +36,8 @@ class ServerSettings:
     """Gateway processes. This release runs exactly one."""
     single_process: bool = False
     """Run control and gateway in one process and one loop."""
+    public_url: str = ""
+    """What URLs handed out begin with, such as ``https://gpufn.example.com``. Empty: the address the client called."""
     stop_grace: float = 10.0
     """Seconds that requests in flight and instances are given to end when everything stops."""
 
@@ -60,6 +62,18 @@ class ObjectSettings:
     url: str = ""
     """``s3://bucket/prefix``, with credentials from the environment as S3 clients read them. Empty: ``objects`` in the
     data directory."""
+
+
+@dataclass(frozen=True)
+class AssetSettings:
+    """Files that clients upload for their invocations."""
+
+    max_bytes: int = 5 * 1024 * 1024 * 1024
+    """Largest asset."""
+    account_bytes: int = 50 * 1024 * 1024 * 1024
+    """All assets of one account together."""
+    keep: float = 86400.0
+    """Seconds from an asset's creation to its deletion."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +215,7 @@ class Settings:
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     objects: ObjectSettings = ObjectSettings()
+    assets: AssetSettings = AssetSettings()
     gateway: GatewaySettings = GatewaySettings()
     controllers: ControllerSettings = ControllerSettings()
     process: ProcessSettings = ProcessSettings()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from obstore.store import MemoryStore
 
 from gpufn.api.app import build
 from gpufn.api.context import BackendStatus, Context
@@ -22,9 +23,11 @@ from gpufn.model.instance import Failure, Instance, InstanceStatus
 from gpufn.runtime.clock import loop_now
 from gpufn.runtime.hub import Hints
 from gpufn.scaling.load import LoadBoard
+from gpufn.settings import AssetSettings
 from gpufn.store import accounts, deployments, instances, keys
 from gpufn.store.accounts import Account
 from gpufn.store.database import Sqlite
+from gpufn.store.objects import Objects
 from gpufn.store.tables import metadata
 from gpufn.wire.feed import LoadReport, VersionLoad
 
@@ -163,7 +166,9 @@ class Installation:
 
 
 @asynccontextmanager
-async def an_installation(*, max_functions: int | None = None) -> AsyncIterator[Installation]:
+async def an_installation(
+    *, max_functions: int | None = None, assets: AssetSettings | None = None
+) -> AsyncIterator[Installation]:
     """An installation with the default account, and another one."""
     db = Sqlite(None)
     metadata.create_all(db.engine)
@@ -183,6 +188,8 @@ async def an_installation(*, max_functions: int | None = None) -> AsyncIterator[
         pepper=PEPPER,
         keyring=Keyring.load(None, lambda content: None),
         logs=logs,
+        objects=Objects(MemoryStore()),
+        assets=assets or AssetSettings(),
         started_at=NOW - timedelta(minutes=1),
         backends=backends,
         now=clock,

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from obstore.store import MemoryStore
+
 from gpufn.auth.keyring import Keyring
 from gpufn.compute.fake import FakeBackend
 from gpufn.controllers.all import Controllers
@@ -26,6 +28,7 @@ from gpufn.settings import ControllerSettings
 from gpufn.store import accounts, deployments, functions, instances
 from gpufn.store.accounts import Account
 from gpufn.store.database import Database, Sqlite, Transaction
+from gpufn.store.objects import Objects
 from gpufn.store.tables import metadata
 from gpufn.wire.feed import LoadReport, Message, Route, VersionLoad
 
@@ -259,6 +262,7 @@ def a_context(
         cluster=CLUSTER,
         settings=settings or ControllerSettings(),
         keyring=Keyring.load(None, lambda content: None),
+        objects=Objects(MemoryStore()),
         now=virtual_now,
     )
 

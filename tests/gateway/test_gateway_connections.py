@@ -9,6 +9,7 @@ import pytest
 from gateway_fakes import Seen, Server, answer, read_body
 from gateway_world import KEY, PINNED, Client, F, V, a_world
 
+from gpufn.gateway import relay
 from gpufn.gateway.server import Gateway
 from gpufn.model.errors import Fatal
 from gpufn.settings import GatewaySettings
@@ -222,3 +223,19 @@ async def test_drain_lets_calls_finish() -> None:
 async def hang(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Never answer."""
     await reader.read()
+
+
+async def test_a_relayed_upload_may_take_long_but_not_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the body goes on a relayed request is not given up; when nothing more comes it is."""
+    monkeypatch.setattr(relay, "HEAD_TIMEOUT", 0.3)
+    async with a_world() as world:
+        client = await world.client()
+        await client.send("PUT", "/v2/gpufn/objects/assets/x", {"Content-Length": "10"})
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            client.writer.write(b"x")
+        assert (await client.answer("PUT")).status == 200
+        assert world.control.relayed.seen[-1].body == b"x" * 10
+        stalled = await world.client()
+        await stalled.send("PUT", "/v2/gpufn/objects/assets/x", {"Content-Length": "10"}, b"x")
+        assert (await stalled.answer("PUT")).status == 504

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from gpufn.api import (
+    assets,
     authorizations,
     clusters,
     deployments,
@@ -47,6 +48,7 @@ AUTHORIZE = ("authorize_clients",)
 GROUPS = ("list_cluster_groups",)
 SECRETS = ("update_secrets",)
 KEYS = ("account_setup",)
+INVOKE = ("invoke_function",)
 ANY_KEY: tuple[str, ...] = ()
 OPEN = None
 
@@ -99,6 +101,13 @@ ROUTES = (
     Route("GET", "/v2/nvcf/clusterGroups", clusters.cluster_groups, GROUPS),
     Route("PUT", "/v2/nvcf/secrets" + VERSION, secrets.update_secrets, SECRETS),
     Route("POST", OWN + "/master-key/rotate", secrets.rotate_master_key, KEYS),
+    Route("POST", "/v2/nvcf/assets", assets.create_asset, INVOKE),
+    Route("GET", "/v2/nvcf/assets", assets.list_assets, INVOKE),
+    Route("GET", "/v2/nvcf/assets/{assetId}", assets.get_asset, INVOKE),
+    Route("DELETE", "/v2/nvcf/assets/{assetId}", assets.delete_asset, INVOKE),
+    Route("GET", "/v2/nvcf/assets/{assetId}/content-redirect", assets.asset_content, INVOKE),
+    Route("PUT", assets.CONTENT, assets.put_content, OPEN),
+    Route("GET", assets.CONTENT, assets.get_content, OPEN),
     Route("POST", OWN + "/keys", keys.create_key, KEYS),
     Route("GET", OWN + "/keys", keys.list_keys, KEYS),
     Route("DELETE", OWN + "/keys/{keyId}", keys.revoke_key, KEYS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Protocol, cast
 
@@ -17,7 +17,9 @@ from gpufn.model.ids import InstanceId
 from gpufn.runtime.clock import utc_now
 from gpufn.runtime.hub import Hints
 from gpufn.scaling.load import LoadBoard
+from gpufn.settings import AssetSettings
 from gpufn.store.database import Database
+from gpufn.store.objects import Objects
 
 
 class Line(Protocol):
@@ -61,8 +63,12 @@ class Context:
     keyring: Keyring
     """Under which secrets are sealed."""
     logs: LogSource
+    objects: Objects
     started_at: datetime
     backends: Callable[[], Awaitable[Sequence[BackendStatus]]] = _no_backends
+    assets: AssetSettings = field(default_factory=AssetSettings)
+    public_url: str = ""
+    """Where clients reach the installation; empty: where they call it."""
     now: Callable[[], datetime] = utc_now
     version: str = __version__
 

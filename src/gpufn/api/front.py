@@ -21,6 +21,8 @@ from gpufn.runtime.log import get_logger
 
 PUBLIC = frozenset({"/health", "/openapi.json", "/v3/openapi", "/docs", "/v3/keys/get-caller-info"})
 """Paths that need no key."""
+SIGNED = "/v2/gpufn/objects/"
+"""Below this, the URL itself is the credential."""
 
 _PREFIX = re.compile(r"/v2/orgs/(?P<org>[^/]+)(?:/teams/[^/]+)?/nvcf(?P<rest>/.*)")
 _VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
@@ -109,10 +111,14 @@ class Authentication:
         self._app, self._context = app, context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in PUBLIC:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
             caller = await authenticate(self._context, Headers(scope=scope).get("authorization"))
             scope = {**scope, CALLER: caller, **_without_prefix(scope["path"], caller.nca_id)}
         await self._app(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    return path in PUBLIC or path.startswith(SIGNED)
 
 
 def _without_prefix(path: str, nca_id: str) -> dict[str, object]:

@@ -15,6 +15,7 @@ VersionIdPath: TypeAlias = Annotated[Uuid, Path(alias="functionVersionId")]
 DeploymentIdPath: TypeAlias = Annotated[Uuid, Path(alias="deploymentId")]
 SpecificationIdPath: TypeAlias = Annotated[Uuid, Path(alias="gpuSpecId")]
 KeyIdPath: TypeAlias = Annotated[Uuid, Path(alias="keyId")]
+AssetIdPath: TypeAlias = Annotated[Uuid, Path(alias="assetId")]
 Visibility: TypeAlias = Annotated[
     list[str] | None, Query(max_length=64, description="private, authorized, public: comma-separated or repeated")
 ]

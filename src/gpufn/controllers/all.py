@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from gpufn.controllers.assets import Assets
 from gpufn.controllers.autoscaler import Autoscaler
 from gpufn.controllers.context import Context
 from gpufn.controllers.deployments import Deployments
@@ -29,6 +30,7 @@ class Controllers:
         self.autoscaler = Autoscaler(context)
         self.reaper = Reaper(context)
         self.secrets = Secrets(context)
+        self.assets = Assets(context)
         context.hints.on("deployment", self.deployments.controller.hint)
         context.hints.on("instance", self.instances.controller.hint)
         context.hints.on("version", self.routes.hint_version)
@@ -46,5 +48,13 @@ class Controllers:
             for one in self._all():
                 group.create_task(one.controller.run(), name=one.controller.name)
 
-    def _all(self) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper, Secrets]:
-        return (self.routes, self.deployments, self.instances, self.autoscaler, self.reaper, self.secrets)
+    def _all(self) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper, Secrets, Assets]:
+        return (
+            self.routes,
+            self.deployments,
+            self.instances,
+            self.autoscaler,
+            self.reaper,
+            self.secrets,
+            self.assets,
+        )

@@ -17,6 +17,7 @@ from gpufn.runtime.hub import Hints, Retained
 from gpufn.scaling.load import LoadBoard
 from gpufn.settings import ControllerSettings
 from gpufn.store.database import Database
+from gpufn.store.objects import Objects
 from gpufn.wire.feed import Message
 
 Probe: TypeAlias = Callable[[Health, Address], Awaitable[str | None]]
@@ -37,4 +38,5 @@ class Context:
     settings: ControllerSettings
     keyring: Keyring
     """Opens the secrets that instances are given."""
+    objects: Objects
     now: Callable[[], datetime] = utc_now

@@ -16,7 +16,7 @@ from gpufn.gateway.upstream import Pool
 from gpufn.runtime.clock import loop_now
 
 HEAD_TIMEOUT = 300.0
-"""Seconds control may take to begin its response."""
+"""Seconds without progress after which a request is given up: none of its body came, or no response to all of it."""
 REQUEST_DROP = HOP_BY_HOP | FORWARDED | {b"content-length", b"expect"}
 RESPONSE_DROP = HOP_BY_HOP | {b"content-length"}
 
@@ -33,6 +33,8 @@ class RelayCall:
         self._peer = peer
         self._deadlines = deadlines
         self._answering = False
+        self._progress = False
+        """Whether more of the body has come since the last look."""
         self._forward = Forward(self, chunked=head.chunked, without_body=head.method == b"HEAD")
 
     def enter(self, pool: Pool, body: bytes, complete: bool) -> None:
@@ -42,6 +44,7 @@ class RelayCall:
         self._forward.start(pool, self._outgoing())
 
     def body(self, data: bytes, last: bool) -> None:
+        self._progress = True
         self._forward.body(data, last)
 
     def client_gone(self) -> None:
@@ -80,7 +83,11 @@ class RelayCall:
             self._edge.hold(on)
 
     def expire(self, now: float) -> None:
-        """Control takes too long."""
+        """Control takes too long, or the client: an upload may take hours, as long as it goes on."""
+        if self._progress:
+            self._progress = False
+            self._deadlines.schedule(self, now + HEAD_TIMEOUT)
+            return
         edge = self._end()
         self._forward.cancel()
         if edge is not None:

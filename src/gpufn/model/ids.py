@@ -12,6 +12,7 @@ SpecificationId = NewType("SpecificationId", str)
 InstanceId = NewType("InstanceId", str)
 InvocationId = NewType("InvocationId", str)
 KeyId = NewType("KeyId", str)
+AssetId = NewType("AssetId", str)
 AccountId = NewType("AccountId", str)
 """``ncaId`` on the wire: an opaque string, never a UUID (control-plane page, section 1)."""
 

@@ -35,6 +35,7 @@ from gpufn.server.data import DataDirectory
 from gpufn.settings import Settings
 from gpufn.store import migrate
 from gpufn.store.database import Database
+from gpufn.store.objects import open_objects
 from gpufn.store.opening import OpenDatabase, open_database
 from gpufn.wire.feed import Message
 
@@ -63,12 +64,13 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     first_boot = await _prepare(db, data)
     keyring = data.keyring()
     hints, load, feed = Hints(), LoadBoard(started=loop_now()), Retained[Message]()
+    objects = open_objects(settings.objects.url, data.objects)
     devices = gpus.detect()
     cluster = gpus.local_cluster(settings.cluster, devices)
     async with Supervisor() as outer:
         backend = _backend(settings, data, gpus.Devices(devices), outer)
         controllers = Controllers(
-            ControllersContext(db, backend, probe, hints, load, feed, cluster, settings.controllers, keyring)
+            ControllersContext(db, backend, probe, hints, load, feed, cluster, settings.controllers, keyring, objects)
         )
         context = ApiContext(
             db,
@@ -78,8 +80,11 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
             data.pepper(),
             keyring,
             backend,
+            objects,
             started_at=utc_now(),
             backends=lambda: _report(backend),
+            assets=settings.assets,
+            public_url=settings.server.public_url,
         )
         await _open(backend)
         try:
