@@ -60,8 +60,7 @@ class ObjectSettings:
     """Where large things are kept: bodies, results, assets."""
 
     url: str = ""
-    """``s3://bucket/prefix``, with credentials from the environment as S3 clients read them. Empty: ``objects`` in the
-    data directory."""
+    """``s3://bucket/prefix``, with the environment's credentials. Empty: ``objects`` in the data directory."""
 
 
 @dataclass(frozen=True)
