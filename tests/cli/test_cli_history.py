@@ -58,3 +58,29 @@ def test_a_moment_is_long_ago_or_named() -> None:
     assert times.wire(times.moment("2026-01-31T13:00:00+01:00")) == "2026-01-31T12:00:00.000Z"
     with pytest.raises(argparse.ArgumentTypeError):
         times.duration("0m")
+
+
+WHY = {
+    "kind": "function",
+    "id": VID,
+    "sentence": "echo is DEPLOYING: 0 of 1 instances are ready",
+    "facts": [{"name": "status", "value": "DEPLOYING"}],
+    "events": [EVENT],
+    "log": ["no such file"],
+}
+
+
+def test_why_is_a_sentence_and_its_facts() -> None:
+    """A name is a function's; an id is asked for as it is, as it may be anything's."""
+    documents: dict[str, object] = {f"/v2/gpufn/why/function/{VID}": WHY, f"/v2/gpufn/why/{FID}": WHY}
+    with serving(FakeApi([a_version()], documents=documents)) as api:
+        named = against(api, "why", "echo")
+        by_id = against(api, "why", FID.upper(), "--json")
+        unknown = against(api, "why", "nothing")
+
+    assert named.out.splitlines()[0] == WHY["sentence"]
+    assert "  status  DEPLOYING" in named.out
+    assert "  no such file" in named.out
+    assert "instance.failed  exited with code 1" in named.out
+    assert by_id.json == WHY
+    assert unknown.code == 7

@@ -23,6 +23,7 @@ from gpufn.api import (
     problems,
     queues,
     secrets,
+    why,
 )
 from gpufn.api.body import StrictRoute
 from gpufn.api.context import Context
@@ -114,6 +115,8 @@ ROUTES = (
     Route("GET", OWN + VERSION + "/instances", logs.list_instances, DETAILS),
     Route("GET", OWN + VERSION + "/logs", logs.stream_logs, DETAILS),
     Route("GET", OWN + "/events", events.list_events, DETAILS),
+    Route("GET", OWN + "/why/{id}", why.explain_any, DETAILS),
+    Route("GET", OWN + "/why/{kind}/{id}", why.explain, DETAILS),
     Route("GET", OWN + "/status", health.status, LIST),
     Route("GET", "/v2/orgs", ngc.list_orgs, ANY_KEY),
     Route("GET", "/v2/orgs/{org}", ngc.get_org, ANY_KEY),

@@ -16,6 +16,7 @@ from gpufn.model.deployment import Deployment, DeploymentWanted
 from gpufn.model.function import FunctionVersion
 from gpufn.model.instance import Instance, InstanceStatus as S
 from gpufn.model.status import FunctionStatus, condition
+from gpufn.model.why import obstacles
 from gpufn.runtime.controller import Controller
 from gpufn.store import authorizations, deployments, functions, instances, keys
 from gpufn.store.database import Transaction
@@ -161,30 +162,8 @@ def _route(version: FunctionVersion, deployment: Deployment, own: Sequence[Insta
         ),
         rate_limit=RateLimitDto.of(version.rate_limit) if version.rate_limit is not None else None,
         starting=len(starting),
-        note=note_of(deployment, own)[:NOTE_MAX],
+        note=obstacles(deployment, own)[:NOTE_MAX],
     )
-
-
-def note_of(deployment: Deployment, own: Sequence[Instance]) -> str:
-    """Why there are no more instances, in one line: what start-up does, what is ill, what failed last."""
-    parts = []
-    starting = [i for i in own if i.wanted and i.status in (S.PENDING, S.STARTING) and i.failure is None]
-    if starting:
-        parts.append(_counted(len(starting), "starting", starting[0].detail))
-    unhealthy = [i for i in own if i.wanted and i.status is S.UNHEALTHY]
-    if unhealthy:
-        parts.append(_counted(len(unhealthy), "unhealthy", unhealthy[0].detail))
-    if deployment.failure is not None:
-        parts.append(f"the deployment failed: {deployment.failure}")
-    elif not any(i.status is S.READY and i.wanted for i in own):
-        failed = [(i.ended_at or i.updated_at, i.failure.message) for i in own if i.failure is not None]
-        parts += [f"the last one failed: {max(failed)[1]}"] if failed else []
-    return "; ".join(parts)
-
-
-def _counted(count: int, state: str, detail: str) -> str:
-    text = f"{count} instance{'s' if count != 1 else ''} {state}"
-    return f"{text}: {detail}" if detail else text
 
 
 def _until(moment: datetime | None, now: datetime) -> float | None:

@@ -28,6 +28,7 @@ PATH = re.compile(
     rb"|queues/(?P<position>[^/?]*)/position)"
     rb"(?:\?.*)?"
 )
+WHY = re.compile(rb"/v2/gpufn/why/(?:request/)?(" + UUID + rb")(?:\?.*)?")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,13 @@ class PexecStatus:
 
 
 @dataclass(frozen=True)
+class Why:
+    """Ask why a call is where it is; an id that no gateway knows may be that of something else."""
+
+    request_id: bytes
+
+
+@dataclass(frozen=True)
 class QueuePosition:
     """Ask where a call is."""
 
@@ -70,7 +78,7 @@ class Relay:
     """Not ours: control answers."""
 
 
-Target: TypeAlias = Pexec | PexecStatus | QueuePosition | Direct | Relay
+Target: TypeAlias = Pexec | PexecStatus | QueuePosition | Why | Direct | Relay
 RELAY = Relay()
 REMEMBERED_MAX = 160
 """Longest host and path, in bytes, whose meaning is remembered."""
@@ -140,7 +148,8 @@ def _by_host(host: bytes) -> Direct | None:
 def _by_path(target: bytes) -> Target:
     match = PATH.fullmatch(target)
     if match is None:
-        return RELAY
+        why = WHY.fullmatch(target)
+        return RELAY if why is None else Why(why[1])
     form, function_id, version_id, status, position = match.groups()
     envelope = form == b"exec"
     if function_id is not None:

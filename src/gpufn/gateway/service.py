@@ -17,13 +17,14 @@ from gpufn.gateway.limits import too_often
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import Refused, Reply, document, method_not_allowed, problem, text
 from gpufn.gateway.relay import RelayCall
-from gpufn.gateway.route import Direct, Pexec, PexecStatus, QueuePosition, Relay, Target, is_uuid, route
+from gpufn.gateway.route import RELAY, Direct, Pexec, PexecStatus, QueuePosition, Relay, Target, Why, is_uuid, route
 from gpufn.gateway.snapshot import Grant, Snapshot
 from gpufn.gateway.ticket import Caller
 from gpufn.gateway.upgrade import UpgradeCall, read_subprotocols, requested
 from gpufn.gateway.upstream import Pool
 from gpufn.gateway.version import Version
 from gpufn.runtime.clock import loop_now, utc_now
+from gpufn.wire.why import FactDto, WhyResponse
 
 SECONDS = re.compile(rb"[0-9]{1,9}")
 SSE = b"text/event-stream"
@@ -50,6 +51,8 @@ class Service:
         if b"upgrade" in head.values:
             read_subprotocols(head)
         target = route(head)
+        if isinstance(target, Why) and target.request_id.lower() not in self._plane.calls:
+            target = RELAY
         try:
             if isinstance(target, Relay):
                 call = RelayCall(edge, head, peer=edge.peer, deadlines=self.deadlines)
@@ -78,8 +81,9 @@ class Service:
                 return self._wrapped_status(edge, head, token, request_id)
             case PexecStatus(request_id):
                 return self._status(edge, head, token, request_id)
-            case QueuePosition(request_id):
-                return self._position(head, token, request_id)
+            case QueuePosition(request_id) | Why(request_id):
+                call = self._visible(head, token, request_id)
+                return document(_why(call) if isinstance(target, Why) else _position(call))
         return problem(404)
 
     def _invoke(
@@ -189,26 +193,43 @@ class Service:
         admission.allow(grant.principal, call.version)
         return call.attach(edge, window, _cors(head)) or call
 
-    def _position(self, head: RequestHead, token: bytes, request_id: bytes) -> Reply:
-        """Where a call is (section 3.6), from the moment it is queued."""
+    def _visible(self, head: RequestHead, token: bytes, request_id: bytes) -> Invocation:
+        """The call of that id, for whoever may know of it."""
         _check_get(head, request_id)
         grant = self._grant(token)
         admission.require(grant, admission.QUEUE_DETAILS)
         call = self._plane.calls.get(request_id.lower())
         if call is None or call.grant.principal.nca_id != grant.principal.nca_id:
             raise Refused(problem(404, "no such request: it is unknown, or its response was delivered"))
-        version = call.version
-        admission.allow(grant.principal, version)
-        phase, detail = call.describe()
-        position = version.queue.position(call) if call.phase is Phase.QUEUED else 0
-        found: dict[str, object] = {
-            "functionId": version.function_id,
-            "functionVersionId": version.id,
-            "positionInQueue": position,
-            "phase": phase,
-            "detail": detail,
-        }
-        return document(found)
+        admission.allow(grant.principal, call.version)
+        return call
+
+
+def _position(call: Invocation) -> dict[str, object]:
+    """Where a call is (section 3.6), from the moment it is queued."""
+    version = call.version
+    phase, detail = call.describe()
+    return {
+        "functionId": version.function_id,
+        "functionVersionId": version.id,
+        "positionInQueue": version.queue.position(call) if call.phase is Phase.QUEUED else 0,
+        "phase": phase,
+        "detail": detail,
+    }
+
+
+def _why(call: Invocation) -> dict[str, object]:
+    """What a call waits for, in the shape of control's answers to "why": the words are those of a 504."""
+    version = call.version
+    phase, detail = call.describe()
+    facts = {"phase": phase, "function": version.function_id, "version": version.id, "status": version.status.value}
+    answer = WhyResponse(
+        kind="request",
+        id=call.id.decode(),
+        sentence=f"the request has {phase}: {detail}" if phase == "finished" else f"the request is {detail}",
+        facts=tuple(FactDto(name=name, value=value) for name, value in facts.items()),
+    )
+    return answer.model_dump(by_alias=True)
 
 
 def _wall() -> float:

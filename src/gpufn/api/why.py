@@ -1,0 +1,149 @@
+"""Why a function, a deployment or an instance is as it is: one sentence, its facts, what happened, what was logged.
+
+A kind of thing that can be explained is a row of ``EXPLAINERS``. Requests that live in a gateway are explained there,
+under the same path; one that no gateway knows comes here and is not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, TypeAlias
+
+from fastapi import Path
+
+from gpufn.api.context import Context, Ctx
+from gpufn.api.security import Caller
+from gpufn.api.views import Seen, own_version, see
+from gpufn.auth.access import require_version, visible
+from gpufn.compute.backend import BackendError
+from gpufn.model.access import Principal
+from gpufn.model.errors import Forbidden, Invalid, NotFound
+from gpufn.model.function import FunctionVersion
+from gpufn.model.ids import InstanceId
+from gpufn.model.instance import Instance
+from gpufn.model.why import Backlog, Explanation, of_instance, of_version
+from gpufn.runtime.clock import loop_now
+from gpufn.store import deployments, events, functions, instances
+from gpufn.store.database import Transaction
+from gpufn.store.events import Wanted
+from gpufn.wire.events import EventDto
+from gpufn.wire.scalars import Uuid
+from gpufn.wire.why import WhyResponse
+
+Explainer: TypeAlias = Callable[[Context, Principal, str], Awaitable[WhyResponse | None]]
+"""Explains the thing of an id; None when the caller's account has no such thing. Raises Forbidden beyond its reach."""
+
+SubjectId: TypeAlias = Annotated[Uuid, Path(alias="id")]
+
+LOG_LINES = 50
+"""Lines of log that go with a failure."""
+EVENTS = 10
+"""Events that go with an answer."""
+
+
+async def explain(
+    caller: Caller, context: Ctx, *, kind: str, subject_id: Annotated[Uuid, Path(alias="id")]
+) -> WhyResponse:
+    """Why the ``kind`` of that id is as it is."""
+    explainer = EXPLAINERS.get(kind.lower())
+    if explainer is None and kind.lower() != "request":
+        raise Invalid(f"kind: '{kind[:64]}' must be one of {', '.join([*EXPLAINERS, 'request'])}")
+    found = await explainer(context, caller, subject_id) if explainer is not None else None
+    if found is None:
+        raise _unknown(kind.lower(), subject_id, caller)
+    return found
+
+
+async def explain_any(caller: Caller, context: Ctx, *, subject_id: SubjectId) -> WhyResponse:
+    """Why the thing of that id is as it is, whatever it is."""
+    for explainer in EXPLAINERS.values():
+        found = await explainer(context, caller, subject_id)
+        if found is not None:
+            return found
+    raise _unknown(f"{', '.join(EXPLAINERS)} or request", subject_id, caller)
+
+
+def _unknown(kinds: str, subject_id: str, caller: Principal) -> NotFound:
+    return NotFound(
+        f"'{subject_id}': account '{caller.nca_id}' has no {kinds} of that id; an instance is forgotten some time "
+        "after its end, a request when its response was delivered"
+    )
+
+
+async def _function(context: Context, caller: Principal, subject_id: str) -> WhyResponse | None:
+    """A function or a version; of several versions the newest that is deployed, else the newest."""
+    seen = await context.db.run(lambda tx: see(tx, _versions(tx, caller, subject_id)))
+    if not seen:
+        return None
+    chosen = next((s for s in reversed(seen) if s.deployment is not None), seen[-1])
+    others = [("other version", f"{s.version.id} {s.condition.status.value}") for s in seen if s is not chosen]
+    return await _of_version(context, chosen, "function", subject_id, others)
+
+
+def _versions(tx: Transaction, caller: Principal, subject_id: str) -> list[FunctionVersion]:
+    version = functions.find(tx, subject_id)
+    if version is not None:
+        found = [version] if version.nca_id == caller.nca_id else []
+    else:
+        found = [v for v in functions.of_account(tx, caller.nca_id) if v.function_id == subject_id]
+    reached = visible(caller, found)
+    if found and not reached:
+        raise Forbidden(f"Access Denied: function id '{found[0].function_id}' is not among this key's resources")
+    return reached
+
+
+async def _deployment(context: Context, caller: Principal, subject_id: str) -> WhyResponse | None:
+    """A deployment that exists."""
+
+    def read(tx: Transaction) -> Seen | None:
+        found = deployments.get(tx, subject_id)
+        if found is None or found.nca_id != caller.nca_id:
+            return None
+        return own_version(tx, caller, found.function_id, found.version_id)
+
+    seen = await context.db.run(read)
+    return None if seen is None else await _of_version(context, seen, "deployment", subject_id)
+
+
+async def _of_version(
+    context: Context, seen: Seen, kind: str, subject_id: str, others: Sequence[tuple[str, str]] = ()
+) -> WhyResponse:
+    load = context.load.load(seen.version.id, now=loop_now())
+    own = [i for i in seen.instances if seen.deployment is not None and i.deployment_id == seen.deployment.id]
+    answer = of_version(seen.version.name, seen.deployment, own, Backlog(load.queued, load.in_flight))
+    answer = Explanation(answer.sentence, (*answer.facts, *others))
+    failed = [i for i in own if i.failure is not None]
+    last = max(failed, key=lambda i: (i.ended_at or i.updated_at, i.id), default=None)
+    ready = any(i.failure is None and i.is_live and i.ready_at is not None for i in own)
+    wanted = Wanted(seen.version.nca_id, version_id=seen.version.id)
+    return await _complete(context, WhyResponse.of(kind, subject_id, answer), wanted, None if ready else last)
+
+
+async def _instance(context: Context, caller: Principal, subject_id: str) -> WhyResponse | None:
+    """An instance that is recorded, ended ones too."""
+    instance = await context.db.run(lambda tx: instances.get(tx, subject_id))
+    if instance is None or instance.nca_id != caller.nca_id:
+        return None
+    require_version(caller, instance.function_id, instance.version_id)
+    answer = of_instance(instance, context.now())
+    wanted = Wanted(instance.nca_id, instance_id=instance.id)
+    ailing = instance if instance.failure is not None or instance.unhealthy_at is not None else None
+    return await _complete(context, WhyResponse.of("instance", subject_id, answer), wanted, ailing)
+
+
+async def _complete(context: Context, answer: WhyResponse, wanted: Wanted, ailing: Instance | None) -> WhyResponse:
+    """``answer`` with the last events and, of an instance that ails, the last lines of its log."""
+    told = await context.db.run(lambda tx: events.latest(tx, wanted, limit=EVENTS))
+    log = await _last_lines(context, ailing.id) if ailing is not None else ()
+    return answer.model_copy(update={"events": tuple(EventDto.of(e) for e in told), "log": log})
+
+
+async def _last_lines(context: Context, instance_id: InstanceId) -> tuple[str, ...]:
+    try:
+        return tuple([line.text async for line in context.logs.logs(instance_id, follow=False, tail=LOG_LINES)])
+    except BackendError as error:
+        return (f"[gpufn] the log of this instance cannot be read now: {error}",)
+
+
+EXPLAINERS: Mapping[str, Explainer] = {"function": _function, "deployment": _deployment, "instance": _instance}
+"""What can be explained, in the order in which an id of unknown kind is looked up."""
