@@ -36,6 +36,7 @@ from gpufn.auth.keys import digest
 from gpufn.gateway.server import Gateway
 from gpufn.model.status import FunctionStatus
 from gpufn.settings import GatewaySettings
+from gpufn.store.objects import open_objects
 from gpufn.wire.feed import Envelope, KeyGrant, Message, Route, RouteInstance, Synced
 
 KEY, PEPPER = "nvapi-bench", b"bench-pepper"
@@ -239,7 +240,13 @@ async def _serve(directory: Path, port: int, upstream: int) -> None:
     feed = directory / "feed.sock"
     control = await asyncio.start_unix_server(lambda r, w: _feed(r, w, upstream), str(feed))
     gateway = Gateway(
-        GatewaySettings(), control_socket=directory / "none.sock", feed_socket=feed, pepper=PEPPER, name="bench"
+        GatewaySettings(),
+        control_socket=directory / "none.sock",
+        feed_socket=feed,
+        objects=open_objects("", directory / "objects"),
+        instances=directory,
+        pepper=PEPPER,
+        name="bench",
     )
     await gateway.start("127.0.0.1", port)
     gc.collect()

@@ -17,6 +17,7 @@ from gpufn.auth.keys import digest
 from gpufn.gateway.server import Gateway
 from gpufn.model.status import FunctionStatus
 from gpufn.settings import GatewaySettings
+from gpufn.store.objects import Objects, open_objects
 from gpufn.wire.feed import (
     KeyGone,
     KeyGrant,
@@ -131,6 +132,9 @@ class World:
     gateway: Gateway
     control: FakeControl
     port: int
+    objects: Objects
+    instances: Path
+    """Where the directories of instances are."""
     clients: list[Client] = field(default_factory=list)
     servers: list[Server] = field(default_factory=list)
 
@@ -224,14 +228,17 @@ async def a_world(**settings: Any) -> AsyncIterator[World]:
         control = FakeControl(Path(directory))
         await control.start()
         control.publish("key", a_key())
+        objects, instances = open_objects("", Path(directory) / "objects"), Path(directory) / "instances"
         gateway = Gateway(
             GatewaySettings(**settings),
             control_socket=control.socket,
             feed_socket=control.feed,
+            objects=objects,
+            instances=instances,
             pepper=PEPPER,
             name="gw-test",
         )
-        world = World(gateway, control, await gateway.start("127.0.0.1", 0))
+        world = World(gateway, control, await gateway.start("127.0.0.1", 0), objects, instances)
         try:
             await world.settled()
             yield world

@@ -182,7 +182,7 @@ async def test_taken_port_is_fatal() -> None:
     async with a_world() as world:
         other = Gateway(
             GatewaySettings(), control_socket=world.control.socket, feed_socket=world.control.feed,
-            pepper=b"p", name="second",
+            objects=world.objects, instances=world.instances, pepper=b"p", name="second",
         )  # fmt: skip
         with pytest.raises(Fatal, match=f"port {world.port} in use.*--port") as caught:
             await other.start("127.0.0.1", world.port)

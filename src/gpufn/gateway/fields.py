@@ -10,12 +10,22 @@ NOTED = frozenset(
     {
         b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"authorization", b"accept",
         b"content-type", b"origin", b"function-id", b"function-version-id", b"nvcf-poll-seconds",
-        b"nvcf-feature-disable-worker-compatibility", b"gpufn-invocation-id", b"access-control-request-method",
+        b"nvcf-feature-disable-worker-compatibility", b"gpufn-invocation-id", b"nvcf-input-asset-references",
+        b"access-control-request-method",
         b"access-control-request-headers", b"upgrade", b"sec-websocket-protocol",
     }
 )  # fmt: skip
 """Request fields whose values the gateway acts upon."""
-LISTS = frozenset({b"connection", b"accept", b"access-control-request-headers", b"upgrade", b"sec-websocket-protocol"})
+LISTS = frozenset(
+    {
+        b"connection",
+        b"accept",
+        b"access-control-request-headers",
+        b"upgrade",
+        b"sec-websocket-protocol",
+        b"nvcf-input-asset-references",
+    }
+)
 """Those of them that may come in several lines; any other that does is refused."""
 FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 """Response fields that the gateway acts upon."""

@@ -11,12 +11,19 @@ from typing import Protocol
 
 from gpufn.gateway.framing import chunk
 from gpufn.gateway.http1 import ResponseHead
-from gpufn.gateway.upstream import Connection, Pool
+from gpufn.gateway.upstream import Connection, Taker
 
 REPLAY_MAX = 256 * 1024
 """Largest request, in bytes, that is kept to be sent again."""
 BUFFER_MAX = 256 * 1024
 """Bytes of a body that are taken while there is no connection yet."""
+
+
+class Source(Protocol):
+    """Where connections come from: a pool, or something before it."""
+
+    def acquire(self, taker: Taker, *, fresh: bool) -> None: ...
+    def put(self, connection: Connection) -> None: ...
 
 
 class Sink(Protocol):
@@ -58,7 +65,7 @@ class Forward:
         self._sink: Sink = sink
         self._chunked = chunked
         self._without_body = without_body
-        self._pool: Pool | None = None
+        self._pool: Source | None = None
         self._connection: Connection | None = None
         self._pending: list[bytes] = []
         self._buffered = 0
@@ -85,7 +92,7 @@ class Forward:
             self._held = True
             self.hold(True)
 
-    def start(self, pool: Pool, head: bytes) -> None:
+    def start(self, pool: Source, head: bytes) -> None:
         """Send ``head`` and what there is of the body as soon as there is a connection."""
         self._pool = pool
         self._pending.insert(0, head)

@@ -28,7 +28,7 @@ from gpufn.gateway.problems import (
     ERROR_BODY_MAX,
     Refused,
     Reply,
-    connection_error,
+    call_failed,
     inference_error,
     problem,
     queue_full,
@@ -156,7 +156,9 @@ class Invocation:
         """A slot is free: on to its instance."""
         self._slot = slot
         self.phase = Phase.RUNNING
-        self._forward.start(slot.instance.pool, self._outgoing(slot.instance.facts, now))
+        head = self._outgoing(slot.instance.facts, now)
+        source = self._plane.assets.source(slot, head, self.id, self.grant.principal.nca_id)
+        self._forward.start(source, head)
         if now >= self._window_end:
             self.expire(now)
 
@@ -196,7 +198,7 @@ class Invocation:
                 self._edge.cut()
             self._end()
         else:
-            self._conclude(connection_error())
+            self._conclude(call_failed(reason))
 
     def hold(self, on: bool) -> None:
         if self._edge is not None:

@@ -13,6 +13,7 @@ from gpufn.gateway.results import Results
 from gpufn.settings import GatewaySettings
 
 if TYPE_CHECKING:
+    from gpufn.gateway.assets import Assets
     from gpufn.gateway.invocation import Invocation
     from gpufn.gateway.ticket import Ticket
 
@@ -46,6 +47,7 @@ class Plane:
     settings: GatewaySettings
     load: Load
     results: Results
+    assets: Assets
     deadlines: Deadlines = field(default_factory=Deadlines)
     ids: Ids = field(default_factory=Ids)
     limits: Limits = field(default_factory=Limits)

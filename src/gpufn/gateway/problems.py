@@ -16,6 +16,7 @@ TEXT = b"content-type: text/plain; charset=utf-8"
 JSON = b"content-type: application/json"
 EXPOSE = b"access-control-expose-headers: nvcf-reqid"
 REASONS: dict[int, bytes] = {status.value: status.phrase.encode() for status in HTTPStatus}
+ASSETS_FAILED = "Internal error while downloading assets"
 ERROR_BODY_MAX = 1024 * 1024
 """Bytes of an instance's error body that are read to find its message."""
 
@@ -101,6 +102,13 @@ def worker_problem(origin: str, status: int, detail: str) -> Reply:
 def connection_error() -> Reply:
     """The instance could not be reached, or broke off before it answered."""
     return worker_problem("inference-connection", 500, "Inference connection error while making inference request")
+
+
+def call_failed(reason: str) -> Reply:
+    """An instance gave no answer, for ``reason``."""
+    if reason == ASSETS_FAILED:
+        return worker_problem("nvcf-worker-service", 500, ASSETS_FAILED)
+    return connection_error()
 
 
 def inference_error(status: int, body: bytes) -> Reply:

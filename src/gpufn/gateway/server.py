@@ -6,6 +6,7 @@ import asyncio
 import socket
 from pathlib import Path
 
+from gpufn.gateway.assets import Assets
 from gpufn.gateway.control import Control
 from gpufn.gateway.edge import Connection
 from gpufn.gateway.feed import follow
@@ -19,6 +20,7 @@ from gpufn.gateway.upstream import Pool
 from gpufn.gateway.version import Version
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.settings import GatewaySettings
+from gpufn.store.objects import Objects
 from gpufn.wire.feed import Known, LoadReport, Route
 
 DRAIN_LOOK = 0.02
@@ -29,13 +31,23 @@ class Gateway:
     """Serves invocations and relays the rest. ``start``, then ``drain`` (optional), then ``close``."""
 
     def __init__(
-        self, settings: GatewaySettings, *, control_socket: Path, feed_socket: Path, pepper: bytes, name: str
+        self,
+        settings: GatewaySettings,
+        *,
+        control_socket: Path,
+        feed_socket: Path,
+        objects: Objects,
+        instances: Path,
+        pepper: bytes,
+        name: str,
     ) -> None:
+        """``instances``: where the directories of the instances on this machine are."""
         self._settings = settings
         self._name = name
         self._tasks = Supervisor()
         results = Results(each_max=settings.result_max_bytes, total_max=settings.results_total_bytes)
-        self._plane = Plane(settings=settings, load=Load(), results=results)
+        assets = Assets(objects, self._tasks, instances)
+        self._plane = Plane(settings=settings, load=Load(), results=results, assets=assets)
         self._snapshot = Snapshot(self._version)
         self._relay = Pool(settings, self._tasks, path=control_socket)
         self._control = Control(feed_socket, timeout=settings.connect_timeout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from gpufn.gateway import admission
+from gpufn.gateway.assets import LINE, AssetCall, references
 from gpufn.gateway.edge import Call, Connection
 from gpufn.gateway.envelope import Envelope, ExecCall, Start, unknown, wrapped
 from gpufn.gateway.http1 import RequestHead
@@ -88,12 +89,27 @@ class Service:
 
     def _invoke(
         self, edge: Edge, head: RequestHead, token: bytes, target: Pexec | Direct, body: bytes, complete: bool
-    ) -> Invocation:
+    ) -> Call:
         direct = isinstance(target, Direct)
+        named = () if direct else references(head)
         admitted = self._admit(head, token, target.function_id, target.version_id, direct=direct)
+        if named:
+            return self._with_assets(edge, head, admitted, named, body, complete)
+        return self._begin(edge, head, admitted, body, complete)
+
+    def _begin(self, edge: Edge, head: RequestHead, admitted: Admitted, body: bytes, complete: bool) -> Call:
         invocation = Invocation(self._plane, edge, head, admitted)
         invocation.enter(body, complete)
         return invocation
+
+    def _with_assets(
+        self, edge: Edge, head: RequestHead, admitted: Admitted, named: tuple[str, ...], body: bytes, complete: bool
+    ) -> Call:
+        """A call that begins once its assets were found; the instance is told their ids."""
+        head.plain.append(LINE + ",".join(named).encode())
+        call = AssetCall(edge, lambda data, last: self._begin(edge, head, admitted, data, last), admitted.cors)
+        call.enter(self._plane.assets, admitted.grant.principal.nca_id, named, body, complete)
+        return call
 
     def _inner(self, token: bytes, target: Pexec) -> Start:
         return lambda edge, head, body: self._invoke(edge, head, token, target, body, True)

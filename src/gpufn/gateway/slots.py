@@ -26,18 +26,25 @@ class Instance:
 class Slot:
     """The right to have one request served by ``instance``. ``release`` gives it back, once."""
 
-    __slots__ = ("_held", "_owner", "instance")
+    __slots__ = ("_held", "_owner", "_then", "instance")
 
     def __init__(self, owner: Slots, instance: Instance) -> None:
         self.instance = instance
         self._owner = owner
         self._held = True
+        self._then: Callable[[], None] | None = None
+
+    def when_released(self, then: Callable[[], None]) -> None:
+        """Have ``then`` called once it is given back."""
+        self._then = then
 
     def release(self) -> None:
         """Give it back. A second call does nothing."""
         if self._held:
             self._held = False
             self._owner.returned(self.instance)
+            if self._then is not None:
+                self._then()
 
 
 class Slots:

@@ -24,6 +24,7 @@ class DataDirectory:
         self.database = root / "gpufn.db"
         self.images = root / "images"
         self.objects = root / "objects"
+        self.instances = root / "instances"
         self.running = root / "running.json"
         self.admin_key = root / "admin.key"
         self._pepper = root / "pepper"

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from gpufn.gateway.server import Gateway
 from gpufn.server.data import DataDirectory
 from gpufn.settings import Settings
+from gpufn.store.objects import open_objects
 
 
 async def serve(
@@ -20,6 +21,8 @@ async def serve(
         settings.gateway,
         control_socket=data.control_socket,
         feed_socket=data.feed_socket,
+        objects=open_objects(settings.objects.url, data.objects),
+        instances=data.instances,
         pepper=data.pepper(),
         name="gateway-0",
     )
