@@ -31,7 +31,7 @@ class ServerSettings:
     port: int = 8080
     """Public HTTP port. 0 picks a free one."""
     grpc_port: int = 10081
-    """Port for gRPC invocations. Reserved: this release serves HTTP only."""
+    """Port for gRPC (without TLS). 0 picks a free one, and so does the default when ``port`` is 0."""
     gateways: int = 1
     """Gateway processes. This release runs exactly one."""
     single_process: bool = False
@@ -90,8 +90,11 @@ class GatewaySettings:
     poll_grace: float = 2.0
     """Seconds beyond the window before an unanswered call is given up with 504."""
     stream_wait: float = 30.0
-    """Seconds a WebSocket or a gRPC call waits for a free instance (the reference: 30 s); a WebSocket that sends
-    ``NVCF-POLL-SECONDS`` waits that long instead."""
+    """Seconds a WebSocket or gRPC call waits for an instance; the ``NVCF-POLL-SECONDS`` of a WebSocket comes first."""
+    grpc_slot_per_connection: bool = False
+    """Let a client connection hold one slot for all its gRPC calls, as the reference does; else each call takes one."""
+    grpc_streams_max: int = 1000
+    """Calls that one client connection may have open at once on the gRPC port."""
     stream_idle: float = 600.0
     """Seconds without a byte in either direction after which a WebSocket is closed. 0: never."""
     stream_lifetime: float = 0.0
@@ -367,7 +370,7 @@ def _convert(owner: type, key: str, name: str, value: object, source: str) -> An
     kind = get_type_hints(owner)[key]
     try:
         if kind is bool:
-            return _boolean(value)
+            return _BOOLEANS[str(value).lower()]
         if kind is Path:
             return Path(str(value))
         if kind is int and isinstance(value, (bool, float)):
@@ -375,7 +378,7 @@ def _convert(owner: type, key: str, name: str, value: object, source: str) -> An
         converted = kind(value)
         if kind in (int, float) and not 0 <= converted < float("inf"):
             raise ValueError(value)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, KeyError) as error:
         raise Fatal(f"{source}: {name} = {value!r} is not {_MEANT[kind]}", exit_code=2) from error
     return converted
 
@@ -389,12 +392,4 @@ _MEANT = {
 }
 
 
-def _boolean(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    match str(value).lower():
-        case "true" | "yes" | "on" | "1":
-            return True
-        case "false" | "no" | "off" | "0":
-            return False
-    raise ValueError(value)
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

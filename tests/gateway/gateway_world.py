@@ -132,6 +132,7 @@ class World:
     gateway: Gateway
     control: FakeControl
     port: int
+    grpc_port: int
     objects: Objects
     instances: Path
     """Where the directories of instances are."""
@@ -238,7 +239,8 @@ async def a_world(**settings: Any) -> AsyncIterator[World]:
             pepper=PEPPER,
             name="gw-test",
         )
-        world = World(gateway, control, await gateway.start("127.0.0.1", 0), objects, instances)
+        port, grpc_port = await gateway.start("127.0.0.1", 0, 0)
+        world = World(gateway, control, port, grpc_port or 0, objects, instances)
         try:
             await world.settled()
             yield world

@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data_option(parser)
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="HTTP port; 0 picks a free one (default: 8080)")
-    parser.add_argument("--grpc-port", type=int, metavar="PORT", help="reserved; this release serves HTTP only")
+    parser.add_argument("--grpc-port", type=int, metavar="PORT", help="gRPC port; 0 picks a free one (default: 10081)")
     parser.add_argument("--gateways", type=int, metavar="N", help="gateway processes; this release runs one")
     parser.add_argument("--single-process", action="store_true", default=None, help="run everything in one process")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (default: gpufn.toml in --data)")
@@ -69,6 +69,8 @@ def announce(session: Session, running: Running) -> None:
         return
     option = f" --data {session.args.data}" if session.args.data else ""
     console.line(f"gpufn runs at   {running.url}")
+    if running.grpc_port is not None:
+        console.line(f"gRPC            port {running.grpc_port}")
     console.line(f"data directory  {running.data}")
     if running.admin_key:
         console.line(f"admin key       {running.admin_key}  (shown once; kept in {running.data / 'admin.key'})")

@@ -10,8 +10,11 @@ from gpufn.model.errors import Fatal
 BACKLOG = 4096
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; ``port`` 0 picks one. Raises Fatal, saying why and what to do, when there can be none."""
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
+    """A listening socket; ``port`` 0 picks one. Raises Fatal, saying why and what to do, when there can be none.
+
+    ``option``: the one that chooses the port.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
@@ -25,6 +28,6 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRINUSE:
-            raise Fatal(f"port {port} in use on {host}; choose another with --port", exit_code=3) from error
+            raise Fatal(f"port {port} in use on {host}; choose another with {option}", exit_code=3) from error
         raise Fatal(f"cannot listen on {host} port {port}: {error}", exit_code=3) from error
     return listening

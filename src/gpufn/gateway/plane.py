@@ -10,11 +10,13 @@ from gpufn.gateway.deadlines import Deadlines
 from gpufn.gateway.limits import Limits
 from gpufn.gateway.load import Load
 from gpufn.gateway.results import Results
+from gpufn.runtime.clock import loop_now
 from gpufn.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from gpufn.gateway.assets import Assets
     from gpufn.gateway.invocation import Invocation
+    from gpufn.gateway.session import Session
     from gpufn.gateway.ticket import Ticket
 
 BATCH = 256
@@ -55,3 +57,9 @@ class Plane:
     """Every invocation from its acceptance until its response is delivered, by request id."""
     tickets: set[Ticket] = field(default_factory=set)
     """Every socket and gRPC call that waits for a slot or holds one."""
+    sessions: dict[bytes, Session] = field(default_factory=dict)
+    """Sessions of the gRPC port, by the id that clients see."""
+
+    def now(self) -> float:
+        """Loop time."""
+        return loop_now()

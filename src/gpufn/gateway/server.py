@@ -10,6 +10,7 @@ from gpufn.gateway.assets import Assets
 from gpufn.gateway.control import Control
 from gpufn.gateway.edge import Connection
 from gpufn.gateway.feed import follow
+from gpufn.gateway.grpc_edge import GrpcEdges
 from gpufn.gateway.listening import BACKLOG, listen
 from gpufn.gateway.load import Load
 from gpufn.gateway.plane import Plane
@@ -52,8 +53,9 @@ class Gateway:
         self._relay = Pool(settings, self._tasks, path=control_socket)
         self._control = Control(feed_socket, timeout=settings.connect_timeout)
         self._service = Service(self._plane, self._snapshot, control=self._relay, pepper=pepper)
-        self._server: asyncio.Server | None = None
         self._served: dict[str, int] = {}
+        self._grpc = GrpcEdges(self._plane, self._service)
+        self._servers: list[asyncio.Server] = []
 
     def __repr__(self) -> str:
         versions = list(self._snapshot.versions())
@@ -72,17 +74,20 @@ class Gateway:
         """The last feed sequence number applied."""
         return self._snapshot.seq
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen, and follow control. Returns the port (``port`` 0 picks one). Raises Fatal when it is taken."""
+    async def start(self, host: str, port: int, grpc_port: int | None = None) -> tuple[int, int | None]:
+        """Listen, and follow control. Returns both ports (0 picks one). Raises Fatal when one is taken."""
         listening = listen(host, port)
-        await self.serve(listening)
-        return int(listening.getsockname()[1])
+        grpc = listen(host, grpc_port) if grpc_port is not None else None
+        await self.serve(listening, grpc=grpc)
+        return int(listening.getsockname()[1]), int(grpc.getsockname()[1]) if grpc is not None else None
 
-    async def serve(self, listening: socket.socket) -> None:
-        """Serve on a socket that listens already, and follow control."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._service), sock=listening, backlog=BACKLOG
-        )
+    async def serve(self, listening: socket.socket, *, grpc: socket.socket | None = None) -> None:
+        """Serve on sockets that listen already, and follow control."""
+        loop = asyncio.get_running_loop()
+        http = await loop.create_server(lambda: Connection(self._service), sock=listening, backlog=BACKLOG)
+        self._servers.append(http)
+        if grpc is not None:
+            self._servers.append(await loop.create_server(self._grpc.connection, sock=grpc, backlog=BACKLOG))
         self._plane.deadlines.start()
         self._tasks.start(follow(self._snapshot, self._control), name="gateway:feed")
         self._tasks.start(self._plane.load.report(self._control, self._report), name="gateway:load")
@@ -90,8 +95,9 @@ class Gateway:
     async def drain(self, grace: float) -> None:
         """Accept nothing new, let what was accepted end for ``grace`` seconds, answer the rest with 503."""
         self._service.stopping = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
+        self._grpc.shut()
         for edge in list(self._service.edges):
             edge.close_if_idle()
         try:
@@ -113,15 +119,16 @@ class Gateway:
             edge.cut()
         for version in self._snapshot.versions():
             version.withdraw()
+        self._grpc.cut()
         self._relay.close()
         self._plane.deadlines.stop()
-        if self._server is not None:
-            await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()
         await asyncio.sleep(0)  # transports end in the next turn of the loop
 
     def _is_quiet(self) -> bool:
         """No client waits for anything. Detached calls nobody asks for are not waited for."""
-        return all(edge.is_idle for edge in self._service.edges)
+        return self._grpc.are_idle and all(edge.is_idle for edge in self._service.edges)
 
     def _version(self, facts: Route | Known) -> Version:
         return Version(facts, depth=self._settings.queue_depth, pools=self._pool)

@@ -147,6 +147,18 @@ class Service:
             raise Refused(too_often(verdict))
         return verdict.lines
 
+    def admit(self, token: bytes, function_id: bytes, version_id: bytes | None, *, counts: bool) -> Caller:
+        """Who may call what on the gRPC port; ``counts``: towards the rate limit. Raises Refused."""
+        if self.stopping:
+            raise Refused(problem(503, "the gateway is shutting down; call again"))
+        grant = self._grant(token)
+        admission.require(grant, admission.INVOKE)
+        pinned = version_id.decode("latin-1").lower() if version_id is not None else None
+        version = admission.choose(self._snapshot, grant.principal, function_id.decode("latin-1").lower(), pinned)
+        if counts:
+            self._limited(grant, version)
+        return Caller(self._plane.ids.next(), grant, version, self.settings.stream_wait)
+
     def _upgrade(self, edge: Connection, head: RequestHead, token: bytes, target: Direct, protocol: bytes) -> Call:
         """A WebSocket, or another protocol (section 14)."""
         admitted = self._admit(head, token, target.function_id, target.version_id, direct=True)

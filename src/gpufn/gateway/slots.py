@@ -14,13 +14,15 @@ from gpufn.wire.feed import RouteInstance
 class Instance:
     """One instance: its limit, how much of it is taken, and the way to it."""
 
-    __slots__ = ("busy", "facts", "limit", "pool")
+    __slots__ = ("busy", "facts", "gone", "limit", "pool")
 
     def __init__(self, facts: RouteInstance, pool: Pool) -> None:
         self.facts = facts
         self.limit = facts.slots
         self.busy = 0
         self.pool = pool
+        self.gone = False
+        """Whether it takes nothing new any more."""
 
 
 class Slot:
@@ -85,6 +87,15 @@ class Slots:
         self.busy += 1
         return Slot(self, best)
 
+    def take_at(self, instance_id: str) -> Slot | None:
+        """A slot of that instance, or None when it has none free, or is gone."""
+        instance = self._instances.get(instance_id)
+        if instance is None or instance.busy >= instance.limit:
+            return None
+        instance.busy += 1
+        self.busy += 1
+        return Slot(self, instance)
+
     def returned(self, instance: Instance) -> None:
         """For ``Slot.release`` only."""
         instance.busy -= 1
@@ -108,6 +119,7 @@ class Slots:
 
     def _leave(self, instance: Instance) -> None:
         del self._instances[instance.facts.id]
+        instance.gone = True
         instance.pool.close()
         if instance.busy:
             self._leaving[instance.facts.id] = instance
@@ -125,5 +137,6 @@ class Slots:
         fresh = Instance(facts, self._attach(facts))
         if returning is not None:  # what it still serves counts against its limit: concurrency stays exact
             returning.facts, returning.limit, returning.pool = facts, facts.slots, fresh.pool
+            returning.gone = False
             fresh = returning
         self._instances[facts.id] = fresh

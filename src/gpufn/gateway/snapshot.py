@@ -12,13 +12,14 @@ from typing import assert_never
 from gpufn.gateway.version import Version, printable
 from gpufn.model.access import Principal, Resource
 from gpufn.model.ids import AccountId, KeyId
+from gpufn.runtime.http2.fields import line
 from gpufn.wire.feed import Envelope, KeyGone, KeyGrant, Known, Route, RouteGone, Synced
 
 
 class Grant:
     """A key that is valid now, ready to be used."""
 
-    __slots__ = ("expires_at", "generation", "lines", "principal")
+    __slots__ = ("block", "expires_at", "generation", "lines", "principal")
 
     def __init__(self, message: KeyGrant, generation: int) -> None:
         self.generation = generation
@@ -33,6 +34,9 @@ class Grant:
         caller = f"NVCF-SUB: {printable(message.owner)}\r\nNVCF-NCAID: {printable(message.nca_id)}\r\n"
         self.lines = caller.encode()
         """The caller as the instance is told: both are the caller's, not the function's (section 10.2)."""
+        subject, account = printable(message.owner).strip().encode(), printable(message.nca_id).strip().encode()
+        self.block = line(b"nvcf-sub", subject) + line(b"nvcf-ncaid", account)
+        """The same for HTTP/2."""
 
 
 class Snapshot:

@@ -59,22 +59,34 @@ class Ticket:
         self._since = loop_now()
         self.give_up_at = self._since + caller.wait
 
-    def enter(self) -> None:
-        """Take a slot or a place in the queue. Raises Refused (429) when the queue is full."""
+    @property
+    def ended(self) -> bool:
+        return self not in self._plane.tickets
+
+    def enter(self, *, prefer: str = "") -> None:
+        """Take a slot or a place in the queue. Raises Refused (429) when the queue is full.
+
+        ``prefer``: the id of the instance to be served by, if it has a slot.
+        """
         plane, version = self._plane, self.version
         plane.tickets.add(self)
+        slot = version.slots.take_at(prefer) if prefer and not version.queue else None
+        if slot is not None:
+            plane.load.changed = True
+            self.start(slot, self._since)
+            return
         if not version.submit(self, self._since):
             self.end()
             raise Refused(queue_full(version.queue.depth))
         plane.load.changed = True
-        if self._slot is None and self in plane.tickets:
+        if self._slot is None and not self.ended:
             plane.deadlines.schedule(self, self.give_up_at)
             if not version.slots.ready:
                 plane.load.urge()
 
     def end(self) -> None:
         """Leave the queue, or give the slot back."""
-        if self not in self._plane.tickets:
+        if self.ended:
             return
         self._plane.tickets.discard(self)
         self._plane.deadlines.cancel(self)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from gpufn.gateway.channel import Channel
 from gpufn.gateway.framing import BodyReader, UntilClose, reader
 from gpufn.gateway.http1 import BadMessage, ResponseHead, parse_response
 from gpufn.runtime.supervisor import Supervisor
@@ -209,6 +210,14 @@ class Pool:
         self._host, self._port, self._path = host, port, path
         self._idle: list[Connection] = []
         self._closed = False
+        self._http2: Channel | None = None
+
+    @property
+    def http2(self) -> Channel:
+        """The connections for calls that need HTTP/2."""
+        if self._http2 is None:
+            self._http2 = Channel(self._settings, self._tasks, host=self._host, port=self._port)
+        return self._http2
 
     def acquire(self, taker: Taker, *, fresh: bool) -> None:
         """Give ``taker`` a connection: an idle one unless it must be ``fresh``."""
@@ -234,6 +243,8 @@ class Pool:
     def close(self) -> None:
         """Keep nothing open any more; requests under way end undisturbed."""
         self._closed = True
+        if self._http2 is not None:
+            self._http2.close()
         for connection in self._idle:
             connection.close()
         self._idle.clear()

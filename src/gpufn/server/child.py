@@ -1,4 +1,4 @@
-"""``python -m gpufn.server.child control|gateway FD``: one role, as a child process of ``gpufn up``."""
+"""``python -m gpufn.server.child control|gateway FD…``: one role, as a child process of ``gpufn up``."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ async def _control(settings: Settings) -> None:
         log.get_logger("control").info("stopping", reason=end.result())
 
 
-async def _gateway(settings: Settings, descriptor: int) -> None:
+async def _gateway(settings: Settings, http: int, grpc: int) -> None:
     from gpufn.server import gateway
 
     gateway.tune()
-    listening = socket.socket(fileno=descriptor)
-    await gateway.serve(settings, listening, ready=lifeline.report_ready, end=lifeline.await_end())
+    sockets = socket.socket(fileno=http), socket.socket(fileno=grpc)
+    await gateway.serve(settings, *sockets, ready=lifeline.report_ready, end=lifeline.await_end())
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
     configure(settings.log)
     role = sys.argv[1]
     try:
-        uvloop.run(_control(settings) if role == "control" else _gateway(settings, int(sys.argv[2])))
+        uvloop.run(_control(settings) if role == "control" else _gateway(settings, *map(int, sys.argv[2:4])))
     except Fatal as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""The gateway process: the public port, and nothing else."""
+"""The gateway process: the public ports, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpufn.store.objects import open_objects
 
 
 async def serve(
-    settings: Settings, listening: socket.socket, *, ready: Callable[[], None], end: Awaitable[object]
+    settings: Settings, http: socket.socket, grpc: socket.socket, *, ready: Callable[[], None], end: Awaitable[object]
 ) -> None:
     """Serve until ``end`` is done; then finish what runs, for at most ``server.stop_grace`` seconds."""
     data = DataDirectory(settings.data)
@@ -27,7 +27,7 @@ async def serve(
         name="gateway-0",
     )
     try:
-        await gateway.serve(listening)
+        await gateway.serve(http, grpc=grpc)
         ready()
         await end
         await gateway.drain(settings.server.stop_grace)
