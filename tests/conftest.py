@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from postgres_server import WHY_NOT, PostgresServer, programs, serving
 
+from gpufn.model.account import Account
 from gpufn.model.ids import DEFAULT_ACCOUNT
 from gpufn.settings import DatabaseSettings
 from gpufn.store import accounts
-from gpufn.store.accounts import Account
 from gpufn.store.database import Database
 from gpufn.store.migrate import upgrade
 from gpufn.store.opening import open_database

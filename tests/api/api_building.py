@@ -9,13 +9,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 from obstore.store import MemoryStore
 
 from gpufn.api.app import build
 from gpufn.api.context import BackendStatus, Context
 from gpufn.auth.keyring import Keyring
 from gpufn.auth.keys import mint
-from gpufn.model.access import ALL_FUNCTIONS, USER_SCOPES, ApiKey, Resource
+from gpufn.auth.tokens import Signer, new_keys
+from gpufn.model.access import ADMIN_TOKEN_SCOPES, ALL_FUNCTIONS, USER_SCOPES, ApiKey, Resource
+from gpufn.model.account import Account, Client
 from gpufn.model.cluster import Cluster, Gpu, InstanceType
 from gpufn.model.deployment import Deployment
 from gpufn.model.ids import DEFAULT_ACCOUNT, AccountId, InstanceId, new_id
@@ -25,13 +28,15 @@ from gpufn.runtime.hub import Hints
 from gpufn.scaling.load import LoadBoard
 from gpufn.settings import AssetSettings
 from gpufn.store import accounts, deployments, instances, keys
-from gpufn.store.accounts import Account
 from gpufn.store.database import Sqlite
 from gpufn.store.objects import Objects
 from gpufn.store.tables import metadata
 from gpufn.wire.feed import LoadReport, VersionLoad
 
 PEPPER = b"p" * 32
+SIGNING = new_keys()
+FREE_APPS: list[FastAPI] = []
+"""Applications that no installation uses now: making one takes longer than most tests."""
 NOW = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
 OTHER_ACCOUNT = AccountId("other-account")
 RANDOM_ID = "6f1c0000-0000-4000-8000-000000000001"
@@ -110,6 +115,13 @@ class Installation:
         await self.context.db.run(lambda tx: keys.insert(tx, key))
         return value
 
+    def a_token(
+        self, client: str = "ncp", *, scopes: Sequence[str] = ADMIN_TOKEN_SCOPES, ttl: float = 3600.0, **given: Any
+    ) -> str:
+        """A token of ``client``."""
+        now = self.clock().timestamp()
+        return self.context.signer.issue(client, scopes=scopes, now=now, ttl=ttl, **given)
+
     async def a_function(self, **changes: Any) -> tuple[str, str]:
         """A registered function: its id and its version id."""
         answer = await self.client.post("/v2/nvcf/functions", json=a_body(**changes))
@@ -187,6 +199,7 @@ async def an_installation(
         cluster=a_cluster(),
         pepper=PEPPER,
         keyring=Keyring.load(None, lambda content: None),
+        signer=Signer(SIGNING, name="http://api.test"),
         logs=logs,
         objects=Objects(MemoryStore()),
         assets=assets or AssetSettings(),
@@ -199,13 +212,17 @@ async def an_installation(
     def prepare(tx: Any) -> None:
         accounts.ensure(tx, Account(DEFAULT_ACCOUNT, "default", NOW, max_functions))
         accounts.ensure(tx, Account(OTHER_ACCOUNT, "other", NOW))
+        accounts.add_client(tx, Client("ncp", DEFAULT_ACCOUNT, NOW))
         keys.insert(tx, key)
 
     await db.run(prepare)
-    transport = httpx.ASGITransport(build(context), raise_app_exceptions=True)
+    app = FREE_APPS.pop() if FREE_APPS else build(context)
+    app.state.context = context
+    transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=bearer(value)) as client:
         yield Installation(context, client, clock, logs, hinted, key)
     await db.close()
+    FREE_APPS.append(app)
 
 
 def bearer(value: str) -> dict[str, str]:

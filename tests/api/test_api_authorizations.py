@@ -17,9 +17,9 @@ from api_building import (
 )
 
 from gpufn.model.access import ALL_FUNCTIONS, Resource
+from gpufn.model.account import Account
 from gpufn.model.ids import DEFAULT_ACCOUNT, AccountId
 from gpufn.store import accounts
-from gpufn.store.accounts import Account
 
 BASE = "/v2/nvcf/authorizations/functions"
 THIRD = "third-account"

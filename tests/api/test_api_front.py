@@ -273,7 +273,7 @@ async def test_junk_is_never_a_server_error(documents: list[object], raw: bytes)
             "{gpuSpecId}": deployment["deploymentSpecifications"][0]["gpuSpecificationId"],
         }
         for route in ROUTES:
-            if route.method not in ("POST", "PUT", "PATCH"):
+            if route.method not in ("POST", "PUT", "PATCH") or route.across:  # the twin has the same body
                 continue
             path = route.path
             for name, value in ids.items():

@@ -62,7 +62,7 @@ async def test_a_key_without_a_body_inherits() -> None:
     async with an_installation() as it:
         limited = bearer(
             await it.a_key(
-                scopes=["account_setup", "invoke_function"], resources=[Resource("function", f"{RANDOM_ID}/*")]
+                scopes=["manage_keys", "invoke_function"], resources=[Resource("function", f"{RANDOM_ID}/*")]
             )
         )
         made = (await it.client.post(KEYS, headers=limited)).json()["key"]
@@ -72,7 +72,7 @@ async def test_a_key_without_a_body_inherits() -> None:
             json={"resources": [{"type": "function", "id": f"{RANDOM_ID}/{RANDOM_ID}"}]},
         )
 
-    assert made["scopes"] == ["invoke_function", "account_setup"]
+    assert made["scopes"] == ["invoke_function", "manage_keys"]
     assert made["resources"] == [{"type": "function", "id": f"{RANDOM_ID}/*"}]
     assert "expiresAt" not in made
     assert narrower.status_code == 200
@@ -96,7 +96,7 @@ async def test_a_key_without_a_body_inherits() -> None:
 async def test_keys_cannot_grant_what_their_maker_has_not(body: dict[str, Any], status: int) -> None:
     """Scopes and resources beyond the maker's are 403, what means nothing is 400."""
     async with an_installation() as it:
-        limited = bearer(await it.a_key(scopes=["account_setup"], resources=[]))
+        limited = bearer(await it.a_key(scopes=["manage_keys"], resources=[]))
         answer = await it.client.post(KEYS, headers=limited, json=body)
         count = len((await it.client.get(KEYS)).json()["keys"])
 

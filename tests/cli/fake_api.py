@@ -75,6 +75,7 @@ class FakeApi:
     logs: list[dict[str, str]] = field(default_factory=list)
     answers: list[Reply] = field(default_factory=list)
     """What invocations are answered, in turn; the last one for ever."""
+    accounts: list[dict[str, Any]] = field(default_factory=list)
     parties: list[str] = field(default_factory=list)
     """Who the function is shared with."""
     position: dict[str, Any] = field(default_factory=dict)
@@ -91,7 +92,7 @@ class FakeApi:
         self.seen.append(request)
         if self.refuse is not None:
             return self.refuse
-        if request.headers.get("authorization") != f"Bearer {KEY}":
+        if request.headers.get("authorization") not in (f"Bearer {KEY}", "Bearer a-token"):
             return Reply(401, b"", {"www-authenticate": "Bearer"})
         if "/pexec/" in request.path or "function-id" in request.headers:
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -152,6 +153,21 @@ def _new_key(api: FakeApi, request: Seen) -> Reply:
     return a_json({"key": {**api.keys[-1], "value": "nvapi-secret"}})
 
 
+def _account(api: FakeApi, request: Seen) -> Reply:
+    """One account, by the last part of the path; whatever is sent becomes part of it."""
+    if request.headers["authorization"] != "Bearer a-token":
+        return a_problem(403, "an API key cannot")
+    if request.method == "DELETE":
+        api.accounts.clear()
+        return Reply(204)
+    if request.method == "POST":
+        no_bounds = {"maxFunctionsAllowed": 2**31 - 1, "maxTasksAllowed": 2**31 - 1}
+        api.accounts.append({"ncaId": request.path.split("/")[-1], **no_bounds})
+    if request.method != "GET":
+        api.accounts[0] |= request.json
+    return a_json({"account": api.accounts[0]})
+
+
 def _shared(api: FakeApi, request: Seen) -> Reply:
     """The rules of one level: the first party with POST, an added one again is 409."""
     if request.method == "POST":
@@ -190,12 +206,15 @@ ROUTES: list[tuple[str, Callable[[FakeApi, Seen], Reply]]] = [
         "GET /v2/gpufn/functions/[^/]+/versions/[^/]+/logs",
         lambda api, _: Reply(200, "".join(json.dumps(line) + "\n" for line in api.logs).encode()),
     ),
+    ("POST /v1/admin/keys", lambda api, _: a_json({"value": "a-token", "expires_at": "2026-01-01T00:00:00.000Z"})),
+    ("GET /v2/nvcf/accounts", lambda api, _: a_json({"cloudAccounts": api.accounts})),
+    ("(GET|POST|DELETE|PATCH) /v2/nvcf/accounts/[^/]+", _account),
     ("(GET|POST|DELETE|PATCH) /v2/nvcf/authorizations/functions/.*", _shared),
     ("GET /v2/gpufn/status", _status),
-    ("GET /v2/gpufn/keys", lambda api, _: a_json({"keys": api.keys})),
-    ("POST /v2/gpufn/keys", _new_key),
     ("PUT /v2/nvcf/secrets/functions/[^/]+/versions/[^/]+", lambda api, _: Reply(204)),
     ("POST /v2/gpufn/master-key/rotate", lambda api, _: a_json({"secrets": 2, "masterKeyId": "m1"})),
+    ("GET /v2/gpufn(/accounts/[^/]+)?/keys", lambda api, _: a_json({"keys": api.keys})),
+    ("POST /v2/gpufn(/accounts/[^/]+)?/keys", _new_key),
     ("DELETE /v2/gpufn/keys/k1", lambda api, _: Reply(204)),
     ("GET /v2/nvcf/queues/functions/.*", lambda api, _: a_json({"queues": [{"queueDepth": 3}]})),
     ("GET /v2/nvcf/queues/[^/]+/position", lambda api, _: a_json(api.position)),

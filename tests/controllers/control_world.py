@@ -14,6 +14,7 @@ from gpufn.auth.keyring import Keyring
 from gpufn.compute.fake import FakeBackend
 from gpufn.controllers.all import Controllers
 from gpufn.controllers.context import Context
+from gpufn.model.account import Account
 from gpufn.model.cluster import Cluster, Gpu, InstanceType
 from gpufn.model.deployment import Autoscaling, Deployment, DeploymentWanted, GpuSpecification
 from gpufn.model.function import Definition, FunctionVersion, Health
@@ -26,7 +27,6 @@ from gpufn.runtime.supervisor import Supervisor
 from gpufn.scaling.load import LoadBoard
 from gpufn.settings import ControllerSettings
 from gpufn.store import accounts, deployments, functions, instances
-from gpufn.store.accounts import Account
 from gpufn.store.database import Database, Sqlite, Transaction
 from gpufn.store.objects import Objects
 from gpufn.store.tables import metadata

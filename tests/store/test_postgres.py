@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from commit_breaker import Break, breaking
 from postgres_server import PostgresServer
 
+from gpufn.model.account import Account
 from gpufn.model.errors import Fatal, Invalid, OutcomeUnknown, Unavailable
 from gpufn.model.ids import AccountId
 from gpufn.settings import DatabaseSettings
 from gpufn.store import accounts
-from gpufn.store.accounts import Account
 from gpufn.store.database import Database, Transaction
 from gpufn.store.migrate import upgrade
 from gpufn.store.opening import open_database

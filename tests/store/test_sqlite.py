@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gpufn.model.account import Account
 from gpufn.model.errors import Fatal, Unavailable
 from gpufn.model.ids import AccountId, new_id
 from gpufn.store import accounts
-from gpufn.store.accounts import Account
 from gpufn.store.database import Sqlite, Transaction
 from gpufn.store.migrate import upgrade
 

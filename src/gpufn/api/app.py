@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
 
 from gpufn.api import (
+    accounts,
+    across,
     assets,
     authorizations,
     clusters,
@@ -23,6 +25,7 @@ from gpufn.api import (
     problems,
     queues,
     secrets,
+    tokens,
     why,
 )
 from gpufn.api.body import StrictRoute
@@ -48,8 +51,9 @@ QUEUE = ("queue_details",)
 AUTHORIZE = ("authorize_clients",)
 GROUPS = ("list_cluster_groups",)
 SECRETS = ("update_secrets",)
-KEYS = ("account_setup",)
 INVOKE = ("invoke_function",)
+KEYS = ("manage_keys",)
+SUPER = ("account_setup",)
 ANY_KEY: tuple[str, ...] = ()
 OPEN = None
 
@@ -62,9 +66,25 @@ class Route:
     path: str
     handler: Callable[..., Awaitable[Any]]
     scopes: tuple[str, ...] | None
+    across: bool = False
+    """Whether it works in the account that its path names (``api.across``)."""
 
 
-ROUTES = (
+ACCOUNT = "/v2/nvcf/accounts/{ncaId}"
+ACCOUNTS = (
+    Route("GET", "/v2/nvcf/accounts", accounts.list_accounts, SUPER),
+    Route("POST", ACCOUNT, accounts.create_account, SUPER),
+    Route("GET", ACCOUNT, accounts.get_account, SUPER),
+    Route("PATCH", ACCOUNT, accounts.update_account, SUPER),
+    Route("DELETE", ACCOUNT, accounts.delete_account, SUPER),
+    Route("PATCH", ACCOUNT + "/clients/associate", accounts.associate_client, SUPER),
+    Route("PATCH", ACCOUNT + "/clients/disassociate", accounts.disassociate_client, SUPER),
+    Route("GET", "/v2/nvcf/clients/{clientId}", accounts.get_client, SUPER),
+    Route("POST", "/v1/admin/keys", tokens.issue_admin_token, SUPER),
+)
+"""Above all accounts: the only routes for a client that has none itself."""
+
+IN_AN_ACCOUNT = (
     Route("POST", FUNCTIONS, functions.create_function, REGISTER),
     Route("GET", FUNCTIONS, functions.list_functions, LIST),
     Route("GET", FUNCTIONS + "/ids", functions.list_function_ids, LIST),
@@ -101,7 +121,7 @@ ROUTES = (
     Route("GET", "/v2/nvcf/supportedGpus", clusters.supported_gpus, REGISTER),
     Route("GET", "/v2/nvcf/clusterGroups", clusters.cluster_groups, GROUPS),
     Route("PUT", "/v2/nvcf/secrets" + VERSION, secrets.update_secrets, SECRETS),
-    Route("POST", OWN + "/master-key/rotate", secrets.rotate_master_key, KEYS),
+    Route("POST", OWN + "/master-key/rotate", secrets.rotate_master_key, SUPER),
     Route("POST", "/v2/nvcf/assets", assets.create_asset, INVOKE),
     Route("GET", "/v2/nvcf/assets", assets.list_assets, INVOKE),
     Route("GET", "/v2/nvcf/assets/{assetId}", assets.get_asset, INVOKE),
@@ -128,7 +148,24 @@ ROUTES = (
     Route("GET", "/openapi.json", openapi.openapi, OPEN),
     Route("GET", "/v3/openapi", openapi.openapi, OPEN),
     Route("GET", "/docs", openapi.docs, OPEN),
+    Route("GET", "/.well-known/jwks.json", tokens.signing_keys, OPEN),
+    Route("GET", "/.well-known/openid-configuration", tokens.openid_configuration, OPEN),
 )
+
+ALONE = ("/v2/nvcf/supportedGpus",)
+"""Paths without a twin for admins (control-plane page, section 2)."""
+
+
+def _twins() -> Iterator[Route]:
+    """Every route of NVCF's own, and those about keys, once more for admins."""
+    for route in IN_AN_ACCOUNT:
+        theirs = route.path.startswith(("/v2/nvcf/", OWN + "/keys")) and route.path not in ALONE
+        if theirs and route.scopes:
+            path, scopes = across.twin_path(route.path), across.twin_scopes(route.scopes)
+            yield Route(route.method, path, route.handler, scopes, across=True)
+
+
+ROUTES = (*IN_AN_ACCOUNT, *ACCOUNTS, *_twins())
 
 
 def build(context: Context) -> FastAPI:
@@ -147,7 +184,7 @@ def build(context: Context) -> FastAPI:
     for route in ROUTES:
         _add(app, route)
     problems.install(app)
-    app.add_middleware(Authentication, context=context)
+    app.add_middleware(Authentication)
     app.add_middleware(Boundary)
     app.add_middleware(Cors)
     return app
@@ -155,11 +192,16 @@ def build(context: Context) -> FastAPI:
 
 def _add(app: FastAPI, route: Route) -> None:
     handler = route.handler
+    if route.across and route.scopes:
+        handler = across.across(handler, route.scopes)
+    elif route.scopes is not None:
+        handler = guarded(handler, route.scopes, in_account=route not in ACCOUNTS)
     name = handler.__name__ + ("_metadata" if "/metadata/" in route.path else "")
+    name += "_across" if route.across else ""
     name += "_v3" if route.path == "/v3/openapi" else "_of_team" if "/team/" in route.path else ""
     app.add_api_route(
         route.path,
-        handler if route.scopes is None else guarded(handler, route.scopes),
+        handler,
         methods=[route.method],
         name=name,
         operation_id=name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Protocol, cast
@@ -12,12 +12,13 @@ from starlette.requests import HTTPConnection
 
 from gpufn import __version__
 from gpufn.auth.keyring import Keyring
+from gpufn.auth.tokens import Issuer, Signer
 from gpufn.model.cluster import Cluster
 from gpufn.model.ids import InstanceId
 from gpufn.runtime.clock import utc_now
 from gpufn.runtime.hub import Hints
 from gpufn.scaling.load import LoadBoard
-from gpufn.settings import AssetSettings
+from gpufn.settings import AssetSettings, IdentitySettings
 from gpufn.store.database import Database
 from gpufn.store.objects import Objects
 
@@ -62,6 +63,8 @@ class Context:
     """Under which keys are hashed."""
     keyring: Keyring
     """Under which secrets are sealed."""
+    signer: Signer
+    """Makes tokens of this installation."""
     logs: LogSource
     objects: Objects
     started_at: datetime
@@ -71,6 +74,14 @@ class Context:
     """Where clients reach the installation; empty: where they call it."""
     now: Callable[[], datetime] = utc_now
     version: str = __version__
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    issuers: MutableMapping[str, Issuer] = field(default_factory=dict)
+    """Others whose tokens are believed, by name; kept up to date by the controllers."""
+
+    def trusted(self) -> dict[str, Issuer]:
+        """Everybody whose tokens are believed, this installation included."""
+        own = self.signer.issuer
+        return {**self.issuers, own.name: own}
 
 
 async def _of(connection: HTTPConnection) -> Context:

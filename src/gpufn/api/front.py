@@ -19,7 +19,8 @@ from gpufn.model.errors import Forbidden, PlatformError
 from gpufn.model.ids import new_id
 from gpufn.runtime.log import get_logger
 
-PUBLIC = frozenset({"/health", "/openapi.json", "/v3/openapi", "/docs", "/v3/keys/get-caller-info"})
+WELL_KNOWN = frozenset({"/.well-known/jwks.json", "/.well-known/openid-configuration"})
+PUBLIC = frozenset({"/health", "/openapi.json", "/v3/openapi", "/docs", "/v3/keys/get-caller-info"}) | WELL_KNOWN
 """Paths that need no key."""
 SIGNED = "/v2/gpufn/objects/"
 """Below this, the URL itself is the credential."""
@@ -107,12 +108,13 @@ class Boundary:
 class Authentication:
     """Finds out who is calling, and takes the NGC prefix off the path (clients page, section 2)."""
 
-    def __init__(self, app: ASGIApp, context: Context) -> None:
-        self._app, self._context = app, context
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _is_open(scope["path"]):
-            caller = await authenticate(self._context, Headers(scope=scope).get("authorization"))
+            context: Context = scope["app"].state.context
+            caller = await authenticate(context, Headers(scope=scope).get("authorization"))
             scope = {**scope, CALLER: caller, **_without_prefix(scope["path"], caller.nca_id)}
         await self._app(scope, receive, send)
 

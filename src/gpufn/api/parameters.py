@@ -16,6 +16,7 @@ DeploymentIdPath: TypeAlias = Annotated[Uuid, Path(alias="deploymentId")]
 SpecificationIdPath: TypeAlias = Annotated[Uuid, Path(alias="gpuSpecId")]
 KeyIdPath: TypeAlias = Annotated[Uuid, Path(alias="keyId")]
 AssetIdPath: TypeAlias = Annotated[Uuid, Path(alias="assetId")]
+ClientIdPath: TypeAlias = Annotated[str, Path(alias="clientId", min_length=1, max_length=128)]
 Visibility: TypeAlias = Annotated[
     list[str] | None, Query(max_length=64, description="private, authorized, public: comma-separated or repeated")
 ]

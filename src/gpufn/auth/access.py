@@ -9,11 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from gpufn.auth.tokens import Claims
 from gpufn.model.access import ALL_FUNCTIONS, USER_SCOPES, ApiKey, Principal, Resource
 from gpufn.model.errors import Forbidden, Invalid
 from gpufn.model.function import FunctionVersion
-from gpufn.model.ids import is_uuid
+from gpufn.model.ids import AccountId, KeyId, is_uuid
 from gpufn.model.sharing import Relation
+
+
+def of_claims(claims: Claims, nca_id: str) -> Principal:
+    """Who calls with a token: unrestricted inside its account (control-plane page, section 4.3)."""
+    return Principal(
+        nca_id=AccountId(nca_id),
+        subject=claims.client,
+        scopes=claims.scopes,
+        resources=ALL_FUNCTIONS,
+        key_id=None if claims.key_id is None else KeyId(claims.key_id),
+        is_key=False,
+    )
 
 
 def principal(key: ApiKey) -> Principal:

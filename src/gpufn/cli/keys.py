@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from gpufn.cli import times
 from gpufn.cli.session import Session, api_options, output_options
 from gpufn.runtime.clock import utc_now
+
+if TYPE_CHECKING:
+    from gpufn.client.http import Client
 
 PATH = "/v2/gpufn/keys"
 
@@ -24,6 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing = verbs.add_parser("list", help="every key, never its value")
     revoking = verbs.add_parser("revoke", help="make a key useless within seconds")
     revoking.add_argument("id", metavar="ID")
+    for sub in (creating, listing, revoking):
+        sub.add_argument("--account", metavar="ID", help="of this account instead of the key's own; needs an admin key")
     for sub, run in ((creating, create), (listing, list_all), (revoking, revoke)):
         api_options(sub)
         output_options(sub)
@@ -41,7 +46,8 @@ def create(session: Session) -> int:
         body["resources"] = [{"type": "function", "id": i if "/" in i else f"{i}/*"} for i in args.function]
     if args.expires_in:
         body["expiresAt"] = times.wire(utc_now() + args.expires_in)
-    answer = session.client.send("POST", PATH, body)
+    client, path = _where(session)
+    answer = client.send("POST", path, body)
     if args.json:
         session.console.json(answer)
         return 0
@@ -53,7 +59,8 @@ def create(session: Session) -> int:
 
 def list_all(session: Session) -> int:
     """Every key that was not revoked, with what it may do."""
-    answer = session.client.get(PATH)
+    client, path = _where(session)
+    answer = client.get(path)
     if session.args.json:
         session.console.json(answer)
         return 0
@@ -63,12 +70,21 @@ def list_all(session: Session) -> int:
 
 def revoke(session: Session) -> int:
     """Revoke a key."""
-    answer = session.client.send("DELETE", f"{PATH}/{quote(session.args.id, safe='')}")
+    client, path = _where(session)
+    answer = client.send("DELETE", f"{path}/{quote(session.args.id, safe='')}")
     if session.args.json:
         session.console.json(answer if answer is not None else {"revoked": session.args.id})
     else:
         session.console.line(f"revoked {session.args.id}")
     return 0
+
+
+def _where(session: Session) -> tuple[Client, str]:
+    """Who asks, and where: the key for its own account, a token of it for another one."""
+    account = session.args.account
+    if account is None:
+        return session.client, PATH
+    return session.admin, PATH.replace("/keys", f"/accounts/{quote(account, safe='')}/keys")
 
 
 def _row(key: dict[str, Any]) -> tuple[str, ...]:

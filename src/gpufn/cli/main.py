@@ -47,6 +47,7 @@ COMMANDS = (
     Command("events", "what happened, when, and why", "events"),
     Command("keys", "create, list and revoke API keys", "keys"),
     Command("secrets", "set and list secrets of functions, rotate the master key", "secrets"),
+    Command("account", "create, list, change and delete accounts, and admin tokens", "accounts"),
     Command("settings", "the effective settings and where they come from", "configuration"),
     Command("version", "the version of this program", "version"),
 )

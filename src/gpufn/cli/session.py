@@ -41,6 +41,14 @@ class Session:
         client: Client = make(self.endpoint.url, self.endpoint.key)
         return client
 
+    @cached_property
+    def admin(self) -> Client:
+        """A client that does admin work in any account, with a token that the key asks for (auth page, 6.1)."""
+        token = self.client.send("POST", "/v1/admin/keys", {})["value"]
+        make: Any = importlib.import_module("gpufn.client.http").Client
+        client: Client = make(self.endpoint.url, token)
+        return client
+
     @property
     def data(self) -> Path:
         """The data directory: --data, GPUFN_DATA or the default."""
@@ -48,9 +56,10 @@ class Session:
         return chosen.absolute()
 
     def close(self) -> None:
-        """Close the client, if there is one."""
-        if "client" in self.__dict__:
-            self.client.close()
+        """Close the clients, if there are any."""
+        for name in ("client", "admin"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
 
 
 def output_options(parser: argparse.ArgumentParser) -> None:

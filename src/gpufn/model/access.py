@@ -22,9 +22,17 @@ USER_SCOPES = (
     "manage_telemetries",
     "manage_registry_credentials",
     "list_cluster_groups",
+    "manage_keys",
     "account_setup",
 )
-"""Every scope a key may carry today, in the order they are shown."""
+"""Every scope a key may carry today, in the order they are shown. ``manage_keys`` is gpufn's own."""
+SUPER_SCOPE = "account_setup"
+"""Above all accounts; its holder may ask for an admin token (auth page, section 7)."""
+ADMIN = "admin:"
+"""Begins the scopes that hold in the account a path names. No API key can have one."""
+ADMIN_SCOPES = tuple(ADMIN + scope for scope in USER_SCOPES if scope != SUPER_SCOPE)
+ADMIN_TOKEN_SCOPES = (*(s for s in USER_SCOPES if s != "invoke_function"), "cluster-management", *ADMIN_SCOPES)
+"""What an admin token carries: everything but the right to invoke (auth page, section 6.1)."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +76,15 @@ class Principal:
     """Who is calling, as every request carries it after authentication."""
 
     nca_id: AccountId
+    """Empty for the client of a token that acts for no account."""
     subject: str
     """The caller's identity: ``NVCF-SUB`` for the instance."""
     scopes: frozenset[str]
     resources: tuple[Resource, ...]
     key_id: KeyId | None = None
+    """The API key that calls, or that the calling token was made with."""
+    is_key: bool = True
+    """Whether an API key calls, rather than a token."""
     acts_for_others: bool = False
     """An admin at work in an account that the path names: ``nca_id`` is that account (control-plane page, 4.4)."""
 

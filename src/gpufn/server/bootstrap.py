@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from gpufn.auth.keys import digest, mint
 from gpufn.model.access import ALL_FUNCTIONS, USER_SCOPES
+from gpufn.model.account import Account, Client
 from gpufn.model.ids import DEFAULT_ACCOUNT
 from gpufn.runtime.clock import utc_now
 from gpufn.server.data import DataDirectory, write
 from gpufn.store import accounts, keys
-from gpufn.store.database import Database
+from gpufn.store.database import Database, Transaction
 
 
-async def ensure_admin(db: Database, data: DataDirectory) -> bool:
-    """See that the account exists and ``admin.key`` holds a valid key of it; True when the key is new.
+async def ensure_admin(db: Database, data: DataDirectory, *, client: str) -> bool:
+    """See that the account exists, ``client`` acts for it, and ``admin.key`` holds a key of it with every scope; True
+    when the key is new.
 
     Whoever may read the data directory is its admin, so a key that was lost or revoked is replaced.
     """
     now, pepper = utc_now(), data.pepper()
-    await db.run(lambda tx: accounts.ensure(tx, accounts.Account(DEFAULT_ACCOUNT, str(DEFAULT_ACCOUNT), now)))
+
+    def ensure(tx: Transaction) -> None:
+        accounts.ensure(tx, Account(DEFAULT_ACCOUNT, str(DEFAULT_ACCOUNT), now))
+        if accounts.client(tx, client) is None:
+            accounts.add_client(tx, Client(client, DEFAULT_ACCOUNT, now))
+
+    await db.run(ensure)
     if data.admin_key.exists():
         held = digest(pepper, data.admin_key.read_bytes().strip())
         key = await db.run(lambda tx: keys.by_digest(tx, held))
-        if key is not None and key.is_valid(now):
+        if key is not None and key.is_valid(now) and set(USER_SCOPES) <= set(key.scopes):
             return False
     key, value = mint(
         pepper=pepper,

@@ -14,6 +14,7 @@ import uvicorn
 
 from gpufn.api import app, internal
 from gpufn.api.context import BackendStatus, Context as ApiContext
+from gpufn.auth.tokens import Signer
 from gpufn.compute import gpus
 from gpufn.compute.backend import BackendError
 from gpufn.compute.catalog import Catalog
@@ -61,7 +62,7 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     leave = succeeded
     data = DataDirectory(settings.data)
     db = open_database(settings.database, data.database)
-    first_boot = await _prepare(db, data)
+    first_boot = await _prepare(db, data, settings)
     keyring = data.keyring()
     hints, load, feed = Hints(), LoadBoard(started=loop_now()), Retained[Message]()
     objects = open_objects(settings.objects.url, data.objects)
@@ -79,12 +80,14 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
             cluster,
             data.pepper(),
             keyring,
+            _signer(settings, data),
             backend,
             objects,
             started_at=utc_now(),
             backends=lambda: _report(backend),
             assets=settings.assets,
             public_url=settings.server.public_url,
+            identity=settings.identity,
         )
         await _open(backend)
         try:
@@ -122,12 +125,19 @@ async def _serve(tasks: Supervisor, name: str, path: Path, application: Any) -> 
     await server.wait_started()
 
 
-async def _prepare(db: OpenDatabase, data: DataDirectory) -> bool:
+async def _prepare(db: OpenDatabase, data: DataDirectory, settings: Settings) -> bool:
     """Bring the database up to date and see that there is an admin key; whether that is new."""
     backup = migrate.upgrade(db)
     if backup is not None:
         log.info("the database was migrated", former_state=str(backup))
-    return await bootstrap.ensure_admin(db, data)
+    return await bootstrap.ensure_admin(db, data, client=settings.identity.admin_client)
+
+
+def _signer(settings: Settings, data: DataDirectory) -> Signer:
+    try:
+        return Signer(data.signing_keys(), name=settings.identity.issuer)
+    except ValueError as error:
+        raise Fatal(f"signing.json in {data.root} is damaged: {error}; delete it, and a new one is made") from error
 
 
 def _backend(settings: Settings, data: DataDirectory, devices: gpus.Devices, tasks: Supervisor) -> LocalBackend:

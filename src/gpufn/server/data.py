@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from gpufn.auth.keyring import Keyring
+from gpufn.auth.tokens import new_keys
 from gpufn.model.errors import Fatal
 
 SOCKET_PATH_MAX = 100
@@ -28,6 +29,7 @@ class DataDirectory:
         self.running = root / "running.json"
         self.admin_key = root / "admin.key"
         self._pepper = root / "pepper"
+        self._signing = root / "signing.json"
         self._lock = -1
         sockets = root if len(str(root / "control.sock").encode()) <= SOCKET_PATH_MAX else _short(root)
         self.control_socket = sockets / "control.sock"
@@ -69,6 +71,12 @@ class DataDirectory:
         """The master keys under which secrets are sealed; made at first use. Raises Fatal when they are damaged."""
         path = self.root / "master.keys"
         return Keyring.load(path.read_bytes() if path.exists() else None, lambda content: write(path, content))
+
+    def signing_keys(self) -> str:
+        """The private keys that tokens are signed with; made at first use."""
+        if not self._signing.exists():
+            write(self._signing, new_keys().encode())
+        return self._signing.read_text()
 
     def announce(self, facts: dict[str, object]) -> None:
         """Tell the CLI where we are."""

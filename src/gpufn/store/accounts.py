@@ -1,33 +1,71 @@
-"""Accounts."""
+"""Accounts and their clients."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from gpufn.model.ids import AccountId
-from gpufn.store.tables import accounts as table
-
-
-@dataclass(frozen=True)
-class Account:
-    """Who owns functions and keys. ``max_functions`` bounds its versions; None is no bound."""
-
-    nca_id: AccountId
-    name: str
-    created_at: datetime
-    max_functions: int | None = None
+from gpufn.model.account import Account, Client
+from gpufn.store.tables import accounts as table, clients, keys
 
 
 def ensure(tx: sa.Connection, account: Account) -> None:
     """Create the account unless it exists."""
     if get(tx, account.nca_id) is None:
-        tx.execute(table.insert().values({c.name: getattr(account, c.name) for c in table.columns}))
+        tx.execute(table.insert().values(_row(account)))
 
 
 def get(tx: sa.Connection, nca_id: str) -> Account | None:
     """The account of that id."""
     row = tx.execute(table.select().where(table.c.nca_id == nca_id)).first()
     return None if row is None else Account(**row._mapping)
+
+
+def every(tx: sa.Connection) -> list[Account]:
+    """Every account, oldest first."""
+    rows = tx.execute(table.select().order_by(table.c.created_at, table.c.nca_id))
+    return [Account(**row._mapping) for row in rows]
+
+
+def save(tx: sa.Connection, account: Account) -> None:
+    """Write the name and the bounds."""
+    tx.execute(table.update().where(table.c.nca_id == account.nca_id).values(_row(account)))
+
+
+def delete(tx: sa.Connection, nca_id: str) -> None:
+    """Remove an account that owns nothing any more, with its clients and keys."""
+    tx.execute(clients.delete().where(clients.c.nca_id == nca_id))
+    tx.execute(keys.delete().where(keys.c.nca_id == nca_id))
+    tx.execute(table.delete().where(table.c.nca_id == nca_id))
+
+
+def add_client(tx: sa.Connection, client: Client) -> None:
+    """Associate a client that is known to no account."""
+    tx.execute(clients.insert().values({c.name: getattr(client, c.name) for c in clients.columns}))
+
+
+def client(tx: sa.Connection, client_id: str) -> Client | None:
+    """The client of that id, whatever its account."""
+    row = tx.execute(clients.select().where(clients.c.client_id == client_id)).first()
+    return None if row is None else Client(**row._mapping)
+
+
+def clients_of(tx: sa.Connection, nca_id: str) -> tuple[str, ...]:
+    """The clients of an account, oldest first."""
+    query = sa.select(clients.c.client_id).where(clients.c.nca_id == nca_id)
+    return tuple(tx.execute(query.order_by(clients.c.created_at, clients.c.client_id)).scalars())
+
+
+def every_client(tx: sa.Connection) -> list[Client]:
+    """Every client there is."""
+    return [Client(**row._mapping) for row in tx.execute(clients.select())]
+
+
+def remove_client(tx: sa.Connection, client_id: str) -> None:
+    """Forget a client."""
+    tx.execute(clients.delete().where(clients.c.client_id == client_id))
+
+
+def _row(account: Account) -> dict[str, Any]:
+    return {c.name: getattr(account, c.name) for c in table.columns}

@@ -27,6 +27,18 @@ accounts = sa.Table(
     sa.Column("nca_id", sa.String(64), primary_key=True),
     sa.Column("name", sa.String(64), nullable=False),
     sa.Column("max_functions", sa.Integer),
+    sa.Column("max_tasks", sa.Integer),
+    sa.Column("max_telemetries", sa.Integer, nullable=False, server_default="25"),
+    sa.Column("max_registry_credentials", sa.Integer, nullable=False, server_default="25"),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime),
+)
+
+clients = sa.Table(
+    "clients",
+    metadata,
+    sa.Column("client_id", sa.String(128), primary_key=True),
+    sa.Column("nca_id", sa.String(64), sa.ForeignKey("accounts.nca_id"), nullable=False, index=True),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
 

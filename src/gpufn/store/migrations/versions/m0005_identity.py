@@ -1,4 +1,4 @@
-"""Schema of identity: who a function is shared with."""
+"""Schema of identity: bounds of accounts, their clients, and who a function is shared with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Create the tables."""
+    """Add to the accounts, and create the tables."""
+    op.add_column("accounts", sa.Column("max_tasks", sa.Integer(), nullable=True))
+    op.add_column("accounts", sa.Column("max_telemetries", sa.Integer(), nullable=False, server_default="25"))
+    op.add_column("accounts", sa.Column("max_registry_credentials", sa.Integer(), nullable=False, server_default="25"))
+    op.add_column("accounts", sa.Column("updated_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_table(
+        "clients",
+        sa.Column("client_id", sa.String(length=128), nullable=False),
+        sa.Column("nca_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["nca_id"], ["accounts.nca_id"]),
+        sa.PrimaryKeyConstraint("client_id"),
+    )
+    op.create_index("ix_clients_nca_id", "clients", ["nca_id"])
     op.create_table(
         "authorizations",
         sa.Column("function_id", sa.String(length=36), nullable=False),

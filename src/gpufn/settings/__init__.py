@@ -1,0 +1,43 @@
+"""The settings of the program: the tree, and how it is read.
+
+Sources, later ones win: the defaults, ``gpufn.toml`` in the data directory (or ``--config FILE``), variables named
+``GPUFN_SECTION__FIELD``, command-line flags. Unknown names are errors.
+"""
+
+from gpufn.settings.reading import ClientSettings, Loaded, get, load, load_client, names, shown
+from gpufn.settings.tree import (
+    AssetSettings,
+    ClusterSettings,
+    ControllerSettings,
+    DatabaseSettings,
+    DockerSettings,
+    GatewaySettings,
+    IdentitySettings,
+    LogSettings,
+    ObjectSettings,
+    ProcessSettings,
+    ServerSettings,
+    Settings,
+)
+
+__all__ = [
+    "AssetSettings",
+    "ClientSettings",
+    "ClusterSettings",
+    "ControllerSettings",
+    "DatabaseSettings",
+    "DockerSettings",
+    "GatewaySettings",
+    "IdentitySettings",
+    "Loaded",
+    "LogSettings",
+    "ObjectSettings",
+    "ProcessSettings",
+    "ServerSettings",
+    "Settings",
+    "get",
+    "load",
+    "load_client",
+    "names",
+    "shown",
+]
