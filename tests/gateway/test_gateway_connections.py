@@ -239,3 +239,20 @@ async def test_a_relayed_upload_may_take_long_but_not_stall(monkeypatch: pytest.
         stalled = await world.client()
         await stalled.send("PUT", "/v2/gpufn/objects/assets/x", {"Content-Length": "10"}, b"x")
         assert (await stalled.answer("PUT")).status == 504
+
+
+async def test_the_invocation_host_serves_invocations_only() -> None:
+    """Its /health needs no key; an unknown path is 401 without a key and 404 with any (conformance 13 and 79)."""
+    async with a_world() as world:
+        host = {"Host": "invocation.localhost:8080"}
+        await world.deploy(await world.instance())
+        assert (await world.call("POST", PINNED, host)).status == 200
+        healthy = await world.call("GET", "/health", host | {"Authorization": ""})
+        assert (healthy.status, json.loads(healthy.body)) == (200, {"status": "OK"})
+        assert (await world.call("POST", "/health", host)).status == 405
+        unknown = await world.call("GET", "/nope", host | {"Origin": "http://o"})
+        assert (unknown.status, json.loads(unknown.body)) == (404, {"status": 404, "title": "Not Found"})
+        assert unknown["access-control-allow-origin"] == "http://o"
+        keyless = await world.call("GET", "/v2/nvcf/functions", host | {"Authorization": ""})
+        assert (keyless.status, keyless.body) == (401, b"Header of type `authorization` was missing")
+        assert world.control.relayed.seen == []

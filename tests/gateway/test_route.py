@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from gpufn.gateway.http1 import BadMessage, parse_request
-from gpufn.gateway.route import RELAY, Direct, Pexec, PexecStatus, QueuePosition, Target, route
+from gpufn.gateway.route import HEALTH, NOWHERE, RELAY, Direct, Pexec, PexecStatus, QueuePosition, Target, route
 
 F, V = b"11111111-1111-4111-8111-111111111111", b"22222222-2222-4222-8222-222222222222"
 PARTS = [F, V, b".", b":", b"80", b"x", b"api", b"-", b"invocation", b"/", b"@", b" "]
@@ -37,6 +37,12 @@ def where(host: bytes, target: bytes = b"/x", *lines: bytes) -> Target:
         (b"x", b"/v2/nvcf/pexec/functions/" + F + b"/more", RELAY),
         (b"tasks.x", b"/v2/nvcf/pexec/functions/" + F, RELAY),
         (b"x", b"/health", RELAY),
+        (b"invocation.x", b"/health?a", HEALTH),
+        (b"Invocation:8080", b"/healthy", NOWHERE),
+        (b"invocation.x", b"/v2/nvcf/functions", NOWHERE),
+        (b"invocation.x", b"/v2/nvcf/exec/functions/" + F, Pexec(F, None, envelope=True)),
+        (b"llm.invocation.x", b"/v1/chat/completions", RELAY),
+        (b"x.invocation.y", b"/health", RELAY),
     ],
 )
 def test_first_match_wins(host: bytes, target: bytes, expected: Target) -> None:
@@ -50,6 +56,8 @@ def test_function_id_header() -> None:
     assert where(b"x", b"/", b"function-id: " + F, b"function-version-id: " + V) == Direct(F, V)
     assert where(b"x", b"/", b"function-id: nope") == RELAY
     assert where(b"api.x", b"/", b"function-id: " + F) == RELAY
+    assert where(b"invocation.x", b"/health", b"function-id: " + F) == Direct(F, None)
+    assert where(b"invocation.x", b"/", b"function-id: nope") == NOWHERE
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=6))

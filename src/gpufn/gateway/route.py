@@ -78,8 +78,19 @@ class Relay:
     """Not ours: control answers."""
 
 
-Target: TypeAlias = Pexec | PexecStatus | QueuePosition | Why | Direct | Relay
-RELAY = Relay()
+@dataclass(frozen=True)
+class Health:
+    """Whether invocations can be served: the invocation host's own ``/health``."""
+
+
+@dataclass(frozen=True)
+class Nowhere:
+    """A path of the invocation host that means nothing there; control's paths are at control's hosts."""
+
+
+Target: TypeAlias = Pexec | PexecStatus | QueuePosition | Why | Direct | Relay | Health | Nowhere
+RELAY, HEALTH, NOWHERE = Relay(), Health(), Nowhere()
+HEALTH_PATH = re.compile(rb"/health(?:\?.*)?")
 REMEMBERED_MAX = 160
 """Longest host and path, in bytes, whose meaning is remembered."""
 
@@ -89,6 +100,8 @@ class Undecided(Enum):
 
     BY_PATH = auto()
     BY_HEADER_OR_PATH = auto()
+    INVOCATION = auto()
+    """As the one before, at the host whose only service is invocation: nothing is for control."""
 
 
 BY_PATH, BY_HEADER_OR_PATH = Undecided.BY_PATH, Undecided.BY_HEADER_OR_PATH
@@ -108,7 +121,10 @@ def route(head: RequestHead) -> Target:
     if isinstance(by_host, Direct):
         return by_host
     target = head.target
-    return _by_path(target) if len(target) <= REMEMBERED_MAX else _by_path.__wrapped__(target)
+    by_path = _by_path(target) if len(target) <= REMEMBERED_MAX else _by_path.__wrapped__(target)
+    if by_path is RELAY and by_host is Undecided.INVOCATION:
+        return HEALTH if HEALTH_PATH.fullmatch(target) else NOWHERE
+    return by_path
 
 
 def is_uuid(text: bytes) -> bool:
@@ -129,9 +145,11 @@ def _by_header(values: dict[bytes, bytes]) -> Direct | None:
 @lru_cache(1024)
 def _host(host: bytes) -> Direct | Relay | Undecided:
     """What the host alone says."""
-    service = host.partition(b".")[0].lower()
+    service = host.partition(b".")[0].partition(b":")[0].lower()
     if service in CONTROL_HOSTS:
         return BY_PATH if service == b"api" else RELAY
+    if service == b"invocation":
+        return Undecided.INVOCATION
     return _by_host(host) or BY_HEADER_OR_PATH
 
 

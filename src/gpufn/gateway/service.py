@@ -18,7 +18,19 @@ from gpufn.gateway.limits import too_often
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import Refused, Reply, document, method_not_allowed, problem, text
 from gpufn.gateway.relay import RelayCall
-from gpufn.gateway.route import RELAY, Direct, Pexec, PexecStatus, QueuePosition, Relay, Target, Why, is_uuid, route
+from gpufn.gateway.route import (
+    RELAY,
+    Direct,
+    Health,
+    Pexec,
+    PexecStatus,
+    QueuePosition,
+    Relay,
+    Target,
+    Why,
+    is_uuid,
+    route,
+)
 from gpufn.gateway.snapshot import Grant, Snapshot
 from gpufn.gateway.ticket import Caller
 from gpufn.gateway.upgrade import UpgradeCall, read_subprotocols, requested
@@ -59,7 +71,9 @@ class Service:
                 call = RelayCall(edge, head, peer=edge.peer, deadlines=self.deadlines)
                 call.enter(self._control, body, complete)
                 return call
-            if not isinstance(target, Direct) and _is_preflight(head):
+            if isinstance(target, Health):
+                return self._health(head)
+            if isinstance(target, (Pexec, PexecStatus, QueuePosition, Why)) and _is_preflight(head):
                 return _preflight(head, target)
             return self._serve(edge, head, target, body, complete)
         except Refused as refused:
@@ -85,7 +99,16 @@ class Service:
             case QueuePosition(request_id) | Why(request_id):
                 call = self._visible(head, token, request_id)
                 return document(_why(call) if isinstance(target, Why) else _position(call))
-        return problem(404)
+            case _:
+                raise Refused(problem(404))
+
+    def _health(self, head: RequestHead) -> Reply:
+        """Whether invocations can be served (section 4). They can while control is away, once it was heard of."""
+        if head.method not in (b"GET", b"HEAD"):
+            return method_not_allowed(b"GET,HEAD")
+        if not self._snapshot.ready:
+            return problem(500, "the gateway is starting and has not heard from control yet; retry")
+        return document({"status": "OK"})
 
     def _invoke(
         self, edge: Edge, head: RequestHead, token: bytes, target: Pexec | Direct, body: bytes, complete: bool
