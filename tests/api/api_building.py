@@ -65,8 +65,13 @@ class FakeLogs:
     """Lines per instance; following ends when they are read."""
 
     lines: dict[str, list[str]] = field(default_factory=dict)
+    since: datetime | None = None
+    """What the last reader asked for."""
 
-    async def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[TextLine]:
+    async def logs(
+        self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None
+    ) -> AsyncIterator[TextLine]:
+        self.since = since
         kept = self.lines.get(instance_id, [])
         for text in kept if tail is None else kept[len(kept) - min(tail, len(kept)) :]:
             yield TextLine(text)

@@ -60,6 +60,18 @@ def test_a_moment_is_long_ago_or_named() -> None:
         times.duration("0m")
 
 
+def test_logs_are_chosen_by_time_and_request() -> None:
+    """Both go to the API as parameters."""
+    with serving(FakeApi([a_version()], logs=[{"instanceId": "i", "text": "x"}])) as api:
+        ran = against(api, "logs", "echo", "--since", "2026-01-01T00:00:00Z", "--request", VID, "--tail", "0")
+
+    path = api.sent("GET", "/logs").path
+    assert ran.code == 0
+    assert "since=2026-01-01T00%3A00%3A00.000Z" in path
+    assert f"requestId={VID}" in path
+    assert "tail=0" in path
+
+
 WHY = {
     "kind": "function",
     "id": VID,

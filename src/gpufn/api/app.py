@@ -25,6 +25,7 @@ from gpufn.api import (
     problems,
     queues,
     secrets,
+    skyway,
     tokens,
     why,
 )
@@ -134,6 +135,8 @@ IN_AN_ACCOUNT = (
     Route("DELETE", OWN + "/keys/{keyId}", keys.revoke_key, KEYS),
     Route("GET", OWN + VERSION + "/instances", logs.list_instances, DETAILS),
     Route("GET", OWN + VERSION + "/logs", logs.stream_logs, DETAILS),
+    Route("GET", "/v2/skyway/instances" + VERSION, skyway.skyway_instances, DETAILS),
+    Route("GET", "/v2/skyway/logs" + VERSION, skyway.skyway_logs, DETAILS),
     Route("GET", OWN + "/events", events.list_events, DETAILS),
     Route("GET", OWN + "/why/{id}", why.explain_any, DETAILS),
     Route("GET", OWN + "/why/{kind}/{id}", why.explain, DETAILS),

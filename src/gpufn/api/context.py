@@ -33,8 +33,12 @@ class Line(Protocol):
 class LogSource(Protocol):
     """Where the output of instances is read. Raises BackendError when it cannot be read now."""
 
-    def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[Line]:
-        """The last ``tail`` lines (None: all that is kept), then, with ``follow``, what comes until it ends."""
+    def logs(
+        self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None
+    ) -> AsyncIterator[Line]:
+        """The last ``tail`` lines (None: all that is kept) written after ``since``, then, with ``follow``, what comes
+        until it ends.
+        """
         ...
 
 

@@ -25,7 +25,8 @@ PUBLIC = frozenset({"/health", "/openapi.json", "/v3/openapi", "/docs", "/v3/key
 SIGNED = "/v2/gpufn/objects/"
 """Below this, the URL itself is the credential."""
 
-_PREFIX = re.compile(r"/v2/orgs/(?P<org>[^/]+)(?:/teams/[^/]+)?/nvcf(?P<rest>/.*)")
+_PREFIX = re.compile(r"/v2/orgs/(?P<org>[^/]+)(?:/teams/[^/]+)?/(?P<service>nvcf|skyway)(?P<rest>/.*)")
+_SERVICES = {"nvcf": "/v2/nvcf", "skyway": "/v2/skyway"}
 _VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
 log = get_logger("api")
@@ -124,7 +125,7 @@ def _is_open(path: str) -> bool:
 
 
 def _without_prefix(path: str, nca_id: str) -> dict[str, object]:
-    """What changes in the scope of a request below ``/v2/orgs/{org}[/teams/{team}]/nvcf``."""
+    """What changes in the scope of a request below ``/v2/orgs/{org}[/teams/{team}]/nvcf``, or another service."""
     found = _PREFIX.fullmatch(path)
     if found is None:
         return {}
@@ -133,5 +134,5 @@ def _without_prefix(path: str, nca_id: str) -> dict[str, object]:
             f"org '{found['org'][:64]}' is not the account of this key, which is '{nca_id}'; "
             f"set NGC_CLI_ORG (or the org of your client) to {nca_id}"
         )
-    rewritten = "/v2/nvcf" + found["rest"]
+    rewritten = _SERVICES[found["service"]] + found["rest"]
     return {"path": rewritten, "raw_path": rewritten.encode(), problems.ORIGINAL_PATH: path}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from gpufn.cli import targets
+from gpufn.cli import targets, times
 from gpufn.cli.exits import Exit, Failed
 from gpufn.cli.session import Session, api_options, output_options
 from gpufn.client.errors import ClientError, refusal
@@ -22,6 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on until interrupted or the instances end")
     parser.add_argument("--tail", type=int, metavar="N", help="only the last N lines of each instance")
     parser.add_argument("--instance", metavar="ID", help="only this instance")
+    parser.add_argument("--since", type=times.moment, metavar="TIME", help="only what is newer: 10m, 2h, or a moment")
+    parser.add_argument("--request", metavar="ID", help="only lines that hold this request id")
     api_options(parser)
     output_options(parser)
     parser.set_defaults(run=run)
@@ -33,11 +35,7 @@ def run(session: Session) -> int:
     version = newest_deployed(targets.existing(session, args.function)) or {}
     if args.tail is not None and args.tail < 0:
         raise Failed(f"--tail {args.tail}: less than no line", fix="--tail 100", exit=Exit.USAGE)
-    query = {"follow": "true"} if args.follow else {}
-    if args.tail is not None:
-        query["tail"] = str(args.tail)
-    if args.instance:
-        query["instanceId"] = args.instance
+    query = _query(session)
     several = not args.instance and len(targets.instances(session, version)) > 1
     path = f"/v2/gpufn/functions/{targets.path_of(version)}/logs"
     with session.client.open(Call("GET", path, params=query, timeout=None if args.follow else 60.0)) as answer:
@@ -47,6 +45,18 @@ def run(session: Session) -> int:
             if line.strip():
                 _print(session, line, several=several)
     return 0
+
+
+def _query(session: Session) -> dict[str, str]:
+    args = session.args
+    wished = {
+        "follow": "true" if args.follow else None,
+        "tail": None if args.tail is None else str(args.tail),
+        "instanceId": args.instance,
+        "since": times.wire(args.since) if args.since else None,
+        "requestId": args.request,
+    }
+    return {name: value for name, value in wished.items() if value}
 
 
 def _print(session: Session, line: str, *, several: bool) -> None:

@@ -126,9 +126,13 @@ class Backend(Protocol):
         """Delete what is kept of an instance that has ended: logs, directories, containers."""
         ...
 
-    def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[LogLine]:
+    def logs(
+        self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None
+    ) -> AsyncIterator[LogLine]:
         """Its output, standard output and error together: the last ``tail`` lines (None: all that is kept), then,
-        with ``follow``, what comes until the instance ends. Also after it has ended, until ``forget``.
+        with ``follow``, what comes until the instance ends. Also after it has ended, until ``forget``. What was
+        written before ``since`` is left out, as far as is known: where times are not kept to the line, a little more
+        is given, never less.
         """
         ...
 

@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from gpufn.compute.backend import Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.model.function import Health
@@ -138,8 +139,10 @@ class FakeBackend:
             self._changed(instance_id)
             self._logs.pop(instance_id, None)
 
-    async def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[LogLine]:
-        """What ``write`` was given."""
+    async def logs(
+        self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None
+    ) -> AsyncIterator[LogLine]:
+        """What ``write`` was given; it keeps no times."""
         log = self._logs.get(instance_id)
         if log is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 
 from gpufn.compute.backend import Backend, BackendError, Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.model.ids import InstanceId
@@ -145,10 +146,12 @@ class LocalBackend:
             await member.forget(instance_id)
         self._owners.pop(instance_id, None)
 
-    async def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[LogLine]:
+    async def logs(
+        self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None
+    ) -> AsyncIterator[LogLine]:
         """From its owner."""
         for member in self._holders(instance_id):
-            async for line in member.logs(instance_id, follow=follow, tail=tail):
+            async for line in member.logs(instance_id, follow=follow, tail=tail, since=since):
                 yield line
 
     def _holders(self, instance_id: InstanceId) -> Sequence[Backend]:

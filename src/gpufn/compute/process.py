@@ -18,6 +18,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,33 +87,15 @@ class ProcessBackend:
         try:
             for directory in (self._data, self._instances, self._logs):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            await self._choose_isolation()
+            self._bubblewrap = await process_spawn.uses_bubblewrap(self._settings.isolation)
             process_tree.send(await asyncio.to_thread(process_tree.builders, self.installation), signal.SIGKILL)
             processes = await asyncio.to_thread(process_tree.by_instance, self.installation)
-            for record in self._read_records():
+            for record in process_record.read_all(self._instances):
                 self._resume(record, processes.pop(record.id, []))
         except OSError as error:
             raise BackendError(f"{self._data} cannot be used: {error}") from error
         self._adopt(processes)
         self._trimmer = self._supervisor.start(self._trim(), name="process:trim")
-
-    async def _choose_isolation(self) -> None:
-        if self._settings.isolation not in ("auto", "bubblewrap", "none"):
-            raise BackendError(f"process.isolation = {self._settings.isolation!r}: use auto, bubblewrap or none")
-        if self._settings.isolation != "none":
-            self._bubblewrap = await asyncio.to_thread(process_spawn.bubblewrap_works)
-        if self._settings.isolation == "bubblewrap" and not self._bubblewrap:
-            raise BackendError("process.isolation = bubblewrap, but bwrap does not work here: install it, or use auto")
-
-    def _read_records(self) -> Sequence[Record]:
-        records = []
-        for path in self._instances.glob(f"*/{process_record.FILE}"):
-            try:
-                records.append(process_record.parse(path.read_text()))
-            except ValueError as error:
-                log.warning("an unreadable record is dropped", path=str(path), error=str(error))
-                path.unlink()
-        return records
 
     def _resume(self, record: Record, processes: Sequence[Marked]) -> None:
         leader = process_tree.leader(record.pid, record.created, processes)
@@ -225,13 +208,15 @@ class ProcessBackend:
         self._files.pop(instance_id, None)
         await asyncio.to_thread(shutil.rmtree, self._directory(instance_id), ignore_errors=True)
 
-    async def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncIterator[LogLine]:
+    async def logs(
+        self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None
+    ) -> AsyncIterator[LogLine]:
         """From its log file."""
 
         def over() -> bool:
             return not follow or self._seen(instance_id).phase in (Phase.ABSENT, Phase.EXITED)
 
-        async for text in stream(self._file(instance_id), over=over, tail=tail):
+        async for text in stream(self._file(instance_id), over=over, tail=tail, since=since):
             yield LogLine(text)
 
     async def _live(self, instance_id: InstanceId) -> None:
@@ -390,6 +375,7 @@ class ProcessBackend:
             for instance_id in tuple(self._records):
                 with contextlib.suppress(OSError):  # it is tried again in a second
                     self._file(instance_id).trim()
+                    self._file(instance_id).mark()
             await asyncio.sleep(TRIM_INTERVAL)
 
 

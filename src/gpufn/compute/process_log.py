@@ -10,11 +10,14 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from pathlib import Path
 
 LINE_MAX = 64 * 1024
 """Longest line, in bytes; longer ones are split."""
 BLOCK = 256 * 1024
+MARKS = 4096
+"""Times of writing that are remembered of each file; with more, only the newest."""
 FOLLOW_INTERVAL = 0.1
 """Seconds between two looks for new lines."""
 
@@ -25,6 +28,7 @@ class LogFile:
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
         self._max, self._cut = max_bytes, 0
+        self._marks: deque[tuple[int, float]] = deque(maxlen=MARKS)
 
     def create(self) -> int:
         """Open it for appending, for the owner alone; returns a file descriptor that the caller closes."""
@@ -48,6 +52,34 @@ class LogFile:
         with self.path.open("ab") as file:  # its writers append too: nobody overwrites anybody
             file.write(kept)
         self._cut += end - len(kept)
+
+    def mark(self) -> None:
+        """Remember when the file was last written, and how far: what it holds now is not newer."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return
+        position = self._cut + found.st_size
+        if not self._marks or position > self._marks[-1][0]:
+            self._marks.append((position, found.st_mtime))
+
+    def start_after(self, moment: float) -> int:
+        """The position of the line that was being written at ``moment`` (seconds since the epoch), or an earlier one:
+        what lies before it was written before.
+        """
+        self.mark()
+        older = max((position for position, at in self._marks if at < moment), default=self._cut)
+        return self._line_start(max(older, self._cut))
+
+    def _line_start(self, position: int) -> int:
+        start = max(self._cut, position - LINE_MAX)
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start - self._cut)
+                before = file.read(position - start)
+        except FileNotFoundError:
+            return position
+        return start + before.rfind(b"\n") + 1 if b"\n" in before else start
 
     def read(self, position: int) -> tuple[bytes, int]:
         """Up to one block from ``position`` on, and the position after it. What was cut is skipped."""
@@ -86,10 +118,16 @@ class LogFile:
         self.path.unlink(missing_ok=True)
 
 
-async def stream(file: LogFile, *, over: Callable[[], bool], tail: int | None) -> AsyncIterator[str]:
-    """The last ``tail`` lines (None: all) and what is written after them, until ``over`` and nothing is left."""
+async def stream(
+    file: LogFile, *, over: Callable[[], bool], tail: int | None, since: datetime | None = None
+) -> AsyncIterator[str]:
+    """The last ``tail`` lines (None: all), none of them written before ``since``, and what is written after them,
+    until ``over`` and nothing is left.
+    """
     splitter = Splitter()
     position = 0 if tail is None else file.start_of_tail(tail)
+    if since is not None:
+        position = max(position, file.start_after(since.timestamp()))
     while True:
         last = over()  # asked before reading, so that what was written until then is read
         content, position = file.read(position)

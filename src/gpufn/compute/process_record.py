@@ -13,6 +13,9 @@ from typing import Any
 from gpufn.compute.backend import LaunchRequest
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Address, Failure, FailureKind
+from gpufn.runtime.log import get_logger
+
+log = get_logger("process")
 
 FILE = "launch.json"
 
@@ -79,6 +82,18 @@ def parse(text: str) -> Record:
         return Record(**{**content, "stage": Stage(content["stage"]), "devices": tuple(content["devices"])})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record: {error}") from error
+
+
+def read_all(instances: Path) -> list[Record]:
+    """Every record below ``instances``; one that cannot be read is dropped, and its processes tell what they can."""
+    records = []
+    for path in instances.glob(f"*/{FILE}"):
+        try:
+            records.append(parse(path.read_text()))
+        except ValueError as error:
+            log.warning("an unreadable record is dropped", path=str(path), error=str(error))
+            path.unlink()
+    return records
 
 
 def save(directory: Path, record: Record) -> None:

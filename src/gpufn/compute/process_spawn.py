@@ -6,6 +6,7 @@ gives it private ``/var/inf``, ``/var/secrets`` and ``/tmp`` as it would find th
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpufn.compute.backend import LaunchRequest
+from gpufn.compute.backend import BackendError, LaunchRequest
 from gpufn.compute.environment import platform_environment
 from gpufn.compute.images import Image
 from gpufn.compute.process_record import Record
@@ -135,6 +136,16 @@ def check_program(program: str, *, path: str, cwd: Path) -> None:
     if shutil.which(place, path=path) is None:
         words = f"{program!r} was not found, or is not executable; correct `command` in function.toml"
         raise CannotStart(Failure(FailureKind.START, words, permanent=True))
+
+
+async def uses_bubblewrap(isolation: str) -> bool:
+    """What ``process.isolation`` comes to on this machine; raises BackendError when it asks for what is not here."""
+    if isolation not in ("auto", "bubblewrap", "none"):
+        raise BackendError(f"process.isolation = {isolation!r}: use auto, bubblewrap or none")
+    works = isolation != "none" and await asyncio.to_thread(bubblewrap_works)
+    if isolation == "bubblewrap" and not works:
+        raise BackendError("process.isolation = bubblewrap, but bwrap does not work here: install it, or use auto")
+    return works
 
 
 def bubblewrap_works() -> bool:

@@ -17,6 +17,8 @@ _SHOWN: dict[InstanceStatus, str] = {
     S.UNHEALTHY: "RUNNING",
     S.DRAINING: "RUNNING",
 }
+CONTAINER = "inference"
+"""What the one container of an instance is called."""
 
 
 class ActiveInstanceDto(Wire):
@@ -65,6 +67,41 @@ class FailureDto(Wire):
     kind: str
     message: str
     permanent: bool
+
+
+class SkywayInstanceDto(Wire):
+    """A live instance as ngcsdk lists it (clusters page, section 8). Its pod and container are itself."""
+
+    instance_id: str
+    state: str
+    location: str
+    instance_type: str
+    pod_name: str
+    container_name: str
+
+    @staticmethod
+    def of(instance: Instance, cluster: Cluster) -> SkywayInstanceDto | None:
+        """None for an instance that has ended."""
+        state = _SHOWN.get(instance.status)
+        if state is None:
+            return None
+        return SkywayInstanceDto(
+            instance_id=instance.id,
+            state=state,
+            location=cluster.name,
+            instance_type=instance.instance_type,
+            pod_name=instance.id,
+            container_name=CONTAINER,
+        )
+
+
+class SkywayInstancesResponse(Wire):
+    """The live instances of a version."""
+
+    function_id: str
+    function_version_id: str
+    backend: str
+    instances: tuple[SkywayInstanceDto, ...]
 
 
 class PhaseDto(Wire):

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from gpufn.compute import secret_files
@@ -299,7 +300,9 @@ class DockerBackend:
         self._devices.release(instance_id)
         await asyncio.to_thread(_delete, self._kept(instance_id), self._shared(instance_id).parent)
 
-    async def logs(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncGenerator[LogLine, None]:
+    async def logs(
+        self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None
+    ) -> AsyncGenerator[LogLine, None]:
         """From the engine while there is a container, afterwards what was kept of it."""
         launch = self._launches.get(instance_id)
         if follow and launch is not None and launch.task is not None:
@@ -308,13 +311,14 @@ class DockerBackend:
             try:
                 async with aclosing(self._lines(instance_id, follow=follow, tail=tail)) as lines:
                     async for line in lines:
-                        yield line
+                        if output.is_after(line, since):
+                            yield line
                 return
             except Refused as error:
                 if error.status != _BEING_REMOVED:
                     raise
         kept = await asyncio.to_thread(output.kept, self._kept(instance_id))
-        for line in deque(kept, maxlen=tail):
+        for line in deque((line for line in kept if output.is_after(line, since)), maxlen=tail):
             yield line
 
     async def _lines(self, instance_id: InstanceId, *, follow: bool, tail: int | None) -> AsyncGenerator[LogLine, None]:

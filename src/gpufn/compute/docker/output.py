@@ -73,6 +73,11 @@ def _time(text: str) -> datetime | None:
         return None
 
 
+def is_after(line: LogLine, since: datetime | None) -> bool:
+    """Whether the line is to be shown; one whose time is not known is."""
+    return since is None or line.at is None or line.at >= since
+
+
 def keep(path: Path, lines: Iterable[LogLine]) -> None:
     """Write the end of ``lines`` to ``path``, readable by us only. A blocking call, bounded by KEPT_BYTES."""
     kept: list[bytes] = []
