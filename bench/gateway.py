@@ -33,10 +33,13 @@ import psutil
 import uvloop
 
 from gpufn.auth.keys import digest
-from gpufn.gateway.server import Gateway
+from gpufn.gateway.server import Gateway, Sockets
 from gpufn.model.status import FunctionStatus
 from gpufn.settings import GatewaySettings
+from gpufn.store import migrate
+from gpufn.store.database import Sqlite
 from gpufn.store.objects import open_objects
+from gpufn.store.threaded import ThreadedSqlite
 from gpufn.wire.feed import Envelope, KeyGrant, Message, Route, RouteInstance, Synced
 
 KEY, PEPPER = "nvapi-bench", b"bench-pepper"
@@ -239,10 +242,13 @@ async def _serve(directory: Path, port: int, upstream: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     feed = directory / "feed.sock"
     control = await asyncio.start_unix_server(lambda r, w: _feed(r, w, upstream), str(feed))
+    database = Sqlite(directory / "gpufn.db")
+    migrate.upgrade(database)
+    db = ThreadedSqlite(database)
     gateway = Gateway(
         GatewaySettings(),
-        control_socket=directory / "none.sock",
-        feed_socket=feed,
+        Sockets(directory / "none.sock", feed),
+        db=db,
         objects=open_objects("", directory / "objects"),
         instances=directory,
         pepper=PEPPER,
@@ -254,6 +260,7 @@ async def _serve(directory: Path, port: int, upstream: int) -> None:
     gc.set_threshold(50_000, 20, 100)
     await ended.wait()
     await gateway.close()
+    await db.close()
     control.close()
 
 

@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from obstore.store import MemoryStore
-
 from gpufn.auth.keyring import Keyring
 from gpufn.compute.fake import FakeBackend
 from gpufn.controllers.all import Controllers
@@ -28,7 +26,7 @@ from gpufn.scaling.load import LoadBoard
 from gpufn.settings import ControllerSettings
 from gpufn.store import accounts, deployments, functions, instances
 from gpufn.store.database import Database, Sqlite, Transaction
-from gpufn.store.objects import Objects
+from gpufn.store.objects import ObjectFacts, Objects
 from gpufn.store.tables import metadata
 from gpufn.wire.feed import LoadReport, Message, Route, VersionLoad
 
@@ -248,12 +246,29 @@ class ControlWorld:
         return await self.until(reached, within)
 
 
+class NoObjects(Objects):
+    """An object store with nothing in it, where time is virtual and no thread may be waited for."""
+
+    def __init__(self) -> None:
+        """Nothing to open."""
+
+    async def delete(self, *keys: str) -> None:
+        """Nothing to delete."""
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectFacts]:
+        """Nothing to list."""
+        nothing: ObjectFacts
+        for nothing in ():
+            yield nothing
+
+
 def a_context(
     backend: FakeBackend, *, settings: ControllerSettings | None = None, db: Database | None = None
 ) -> Context:
     """Surroundings with nothing in them."""
     return Context(
         db=db or a_database(),
+        objects=NoObjects(),
         backend=backend,
         probe=backend.probe,
         hints=Hints(),
@@ -262,7 +277,6 @@ def a_context(
         cluster=CLUSTER,
         settings=settings or ControllerSettings(),
         keyring=Keyring.load(None, lambda content: None),
-        objects=Objects(MemoryStore()),
         now=virtual_now,
     )
 

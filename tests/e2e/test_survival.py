@@ -149,3 +149,49 @@ def _answers(here: Installation) -> bool:
 def _in_flight(here: Installation, function: str, version: str) -> bool:
     """Whether the process of the instance has a connection; seen from outside, since control may be down."""
     return any(p.net_connections(kind="tcp4") and len(p.net_connections(kind="tcp4")) > 1 for p in here.instances())
+
+
+def test_accepted_requests_survive_everything(tmp_path: Path) -> None:
+    """Requests that were answered 202 get their results although every process is killed while they run."""
+    with installed(tmp_path / "data") as here:
+        ids = here.deploy()
+        accepted = [_accept(here, ids[0], f"m{n}", delay=3) for n in range(3)]
+        here.child("gateway").send_signal(signal.SIGKILL)
+        eventually(lambda: _answers(here), within=20, what="the gateway is back")
+        accepted.append(_accept(here, ids[0], "m3", delay=3))
+        assert here.process is not None
+        for process in (here.child("control"), here.child("gateway"), *here.instances()):
+            process.send_signal(signal.SIGKILL)
+        here.process.kill()
+        here.process.wait()
+        (here.data / "running.json").unlink()
+        here.start()
+
+        found = [_result(here, request_id) for request_id in accepted]
+        assert found == [{"message": f"m{n}"} for n in range(4)]
+        with here.client() as client:
+            again = [client.get(f"/v2/nvcf/pexec/status/{request_id}").status_code for request_id in accepted]
+        assert again == [404] * 4
+
+
+def _accept(here: Installation, function: str, message: str, *, delay: float) -> str:
+    """The id of a request that was answered 202."""
+    with here.client() as client:
+        answer = client.post(
+            f"/v2/nvcf/pexec/functions/{function}",
+            json={"message": message, "delay": delay},
+            headers={"NVCF-POLL-SECONDS": "1"},
+        )
+    assert answer.status_code == 202, answer.text
+    return str(answer.headers["nvcf-reqid"])
+
+
+def _result(here: Installation, request_id: str) -> object:
+    """What polls end with."""
+    with here.client() as client:
+        for _ in range(60):
+            answer = client.get(f"/v2/nvcf/pexec/status/{request_id}", headers={"NVCF-POLL-SECONDS": "2"})
+            if answer.status_code not in (202, 503):
+                assert answer.status_code == 200, answer.text
+                return answer.json()
+    raise AssertionError(f"no result of {request_id}")

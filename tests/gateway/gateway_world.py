@@ -14,10 +14,13 @@ import h11
 from gateway_fakes import FakeControl, Handler, Server, echo
 
 from gpufn.auth.keys import digest
-from gpufn.gateway.server import Gateway
+from gpufn.gateway.server import Gateway, Sockets
 from gpufn.model.status import FunctionStatus
 from gpufn.settings import GatewaySettings
+from gpufn.store.database import Sqlite
 from gpufn.store.objects import Objects, open_objects
+from gpufn.store.tables import metadata
+from gpufn.store.threaded import ThreadedSqlite
 from gpufn.wire.feed import (
     KeyGone,
     KeyGrant,
@@ -129,15 +132,59 @@ class Client:
 class World:
     """Everything, running."""
 
-    gateway: Gateway
     control: FakeControl
-    port: int
-    grpc_port: int
-    objects: Objects
-    instances: Path
-    """Where the directories of instances are."""
+    directory: Path
+    settings: GatewaySettings
+    gateway: Gateway = field(init=False)
+    port: int = field(init=False)
+    grpc_port: int = field(init=False)
+    gateways: list[Gateway] = field(default_factory=list)
+    databases: list[ThreadedSqlite] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
     servers: list[Server] = field(default_factory=list)
+
+    @property
+    def objects(self) -> Objects:
+        """The object store."""
+        return open_objects("", self.directory / "objects")
+
+    @property
+    def instances(self) -> Path:
+        """Where the directories of instances are."""
+        return self.directory / "instances"
+
+    def another(self, name: str) -> Gateway:
+        """One more gateway of this installation, not started."""
+        db = ThreadedSqlite(Sqlite(self.directory / "gpufn.db"))
+        gateway = Gateway(
+            self.settings,
+            Sockets(self.control.socket, self.control.feed),
+            db=db,
+            objects=self.objects,
+            instances=self.instances,
+            pepper=PEPPER,
+            name=name,
+        )
+        self.databases.append(db)
+        self.gateways.append(gateway)
+        return gateway
+
+    async def move_to(self, gateway: Gateway) -> None:
+        """Start ``gateway``; from now on it is the one that is called."""
+        self.gateway = gateway
+        self.port, grpc_port = await gateway.start("127.0.0.1", 0, 0)
+        self.grpc_port = grpc_port or 0
+        await self.settled()
+
+    async def kill(self) -> None:
+        """The gateway ends as after ``kill -9``: it writes nothing more and every connection breaks."""
+        gateway = self.gateway
+        await gateway._tasks.close()
+        for edge in list(gateway._service.edges):
+            edge.cut()
+        for call in list(gateway._plane.calls.values()):
+            call.version.slots.update(())
+        gateway._plane.deadlines.stop()
 
     async def client(self) -> Client:
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
@@ -222,6 +269,13 @@ def revoked(key: str = KEY) -> KeyGone:
     return KeyGone(key_id=f"id-{key}")
 
 
+def _create_tables(path: Path) -> None:
+    """A database with every table, as control leaves it."""
+    database = Sqlite(path)
+    metadata.create_all(database.engine)
+    database.engine.dispose()
+
+
 @contextlib.asynccontextmanager
 async def a_world(**settings: Any) -> AsyncIterator[World]:
     """A gateway with one key and no version, in sync with control. Ends with nothing left behind."""
@@ -229,26 +283,23 @@ async def a_world(**settings: Any) -> AsyncIterator[World]:
         control = FakeControl(Path(directory))
         await control.start()
         control.publish("key", a_key())
-        objects, instances = open_objects("", Path(directory) / "objects"), Path(directory) / "instances"
-        gateway = Gateway(
-            GatewaySettings(**settings),
-            control_socket=control.socket,
-            feed_socket=control.feed,
-            objects=objects,
-            instances=instances,
-            pepper=PEPPER,
-            name="gw-test",
-        )
-        port, grpc_port = await gateway.start("127.0.0.1", 0, 0)
-        world = World(gateway, control, port, grpc_port or 0, objects, instances)
+        _create_tables(Path(directory) / "gpufn.db")
+        world = World(control, Path(directory), GatewaySettings(**settings))
         try:
-            await world.settled()
+            await world.move_to(world.another("gw-test"))
             yield world
         finally:
-            for client in world.clients:
-                client.close()
-            await gateway.close()
-            for server in world.servers:
-                await server.stop()
-            await control.stop()
-            await asyncio.sleep(0.01)
+            await _end(world)
+
+
+async def _end(world: World) -> None:
+    for client in world.clients:
+        client.close()
+    for gateway in world.gateways:
+        await gateway.close()
+    for db in world.databases:
+        await db.close()
+    for server in world.servers:
+        await server.stop()
+    await world.control.stop()
+    await asyncio.sleep(0.01)

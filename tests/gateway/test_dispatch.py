@@ -7,7 +7,6 @@ from hypothesis import given, settings, strategies as st
 from gpufn.gateway.deadlines import SLICE, Deadlines, Timed
 from gpufn.gateway.dispatch import assign
 from gpufn.gateway.queue import Queue
-from gpufn.gateway.results import TOMBSTONE_SECONDS, Results
 from gpufn.gateway.slots import Slot, Slots
 from gpufn.gateway.upstream import Pool
 from gpufn.runtime.supervisor import Supervisor
@@ -155,16 +154,3 @@ def test_a_cancelled_deadline_is_silent() -> None:
     wheel.cancel(bell)
     wheel.advance(2.0)
     assert bell.rung == []
-
-
-def test_results_are_bounded() -> None:
-    """A result, all results, and the memory of abandoned ones have limits."""
-    results = Results(each_max=10, total_max=15)
-    assert results.reserve(10, 0) is None
-    assert "larger than 10 bytes" in (results.reserve(1, 10) or "")
-    assert "already take 15 bytes" in (results.reserve(6, 0) or "")
-    results.free(10)
-    assert results.reserve(6, 0) is None
-    results.abandon(b"a", 0.0)
-    assert results.was_abandoned(b"a", 1.0)
-    assert not results.was_abandoned(b"a", TOMBSTONE_SECONDS + 1)

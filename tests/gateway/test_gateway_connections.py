@@ -10,9 +10,7 @@ from gateway_fakes import Seen, Server, answer, read_body
 from gateway_world import KEY, PINNED, Client, F, V, a_world
 
 from gpufn.gateway import relay
-from gpufn.gateway.server import Gateway
 from gpufn.model.errors import Fatal
-from gpufn.settings import GatewaySettings
 
 
 async def test_stale_connections_are_replaced() -> None:
@@ -180,10 +178,7 @@ async def test_serving_goes_on_without_control() -> None:
 async def test_taken_port_is_fatal() -> None:
     """A port in use ends the start with exit code 3 and the remedy."""
     async with a_world() as world:
-        other = Gateway(
-            GatewaySettings(), control_socket=world.control.socket, feed_socket=world.control.feed,
-            objects=world.objects, instances=world.instances, pepper=b"p", name="second",
-        )  # fmt: skip
+        other = world.another("second")
         with pytest.raises(Fatal, match=f"port {world.port} in use.*--port") as caught:
             await other.start("127.0.0.1", world.port)
         assert caught.value.exit_code == 3

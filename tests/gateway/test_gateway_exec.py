@@ -209,7 +209,7 @@ async def test_an_unanswered_exec_says_why() -> None:
 
 async def test_a_response_above_the_limit_is_a_500() -> None:
     """A response too large to be wrapped is not collected without end, and its call is ended."""
-    async with a_world(result_max_bytes=1000) as world:
+    async with a_world(envelope_max_bytes=1000) as world:
         await world.deploy(await world.instance(answering(200, b'"' + b"x" * 5000 + b'"')))
         found = await world.call("POST", EXEC, None, a_request(1))
         assert (found.status, "larger than 1000 bytes" in found.body.decode()) == (500, True)

@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 
 from gpufn.compute.backend import BackendError
 from gpufn.controllers.context import Context
+from gpufn.controllers.forgetting import forget_results, forget_strays
 from gpufn.model.ids import InstanceId
+from gpufn.runtime.clock import loop_now
 from gpufn.runtime.controller import Controller
 from gpufn.runtime.log import get_logger
 from gpufn.store import deployments, events, instances
@@ -15,27 +17,38 @@ from gpufn.store.database import Transaction
 
 log = get_logger("reaper")
 
-ORPHANS, ENDED, EVENTS = "orphans", "ended", "events"
+ORPHANS, ENDED, EVENTS, RESULTS, STRAYS = "orphans", "ended", "events", "results", "strays"
 BATCH = 100
 """Instances handled in one pass."""
 MORE = 1.0
 """Seconds until the next pass when one was not enough."""
 
+STRAYS_EVERY = 1800.0
+"""Seconds between two looks for stray bodies."""
+
 
 class Reaper:
-    """Three keys: ``orphans``, ``ended`` and ``events``."""
+    """A key for every chore."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._strays_due = float("-inf")
         self.controller = Controller("reaper", self.reconcile, self.keys, workers=1, resync=context.settings.resync)
 
     async def keys(self) -> Sequence[str]:
         """Every chore."""
-        return (ORPHANS, ENDED, EVENTS)
+        return (ORPHANS, ENDED, EVENTS, RESULTS, STRAYS)
 
     async def reconcile(self, chore: str) -> float | None:
         """One bounded round of a chore."""
-        return await {ORPHANS: self._orphans, ENDED: self._ended, EVENTS: self._events}[chore]()
+        chores = {
+            ORPHANS: self._orphans,
+            ENDED: self._ended,
+            EVENTS: self._events,
+            RESULTS: self._results,
+            STRAYS: self._strays,
+        }
+        return await chores[chore]()
 
     async def _orphans(self) -> float | None:
         """Listed first, compared after: an instance is always recorded before it is launched."""
@@ -61,6 +74,16 @@ class Reaper:
             lambda tx: events.forget(tx, before=before, keep=settings.events_max, batch=BATCH)
         )
         return MORE if done == BATCH else None
+
+    async def _results(self) -> float | None:
+        return MORE if await forget_results(self._context) else None
+
+    async def _strays(self) -> float | None:
+        """Seldom: it looks at every object."""
+        if loop_now() >= self._strays_due:
+            self._strays_due = loop_now() + STRAYS_EVERY
+            await forget_strays(self._context)
+        return None
 
     async def _forget(self, instance_id: InstanceId) -> None:
         """The row goes last: a crash leaves something to find. One that cannot be forgotten holds up no other."""

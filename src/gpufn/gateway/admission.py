@@ -15,6 +15,7 @@ from gpufn.gateway.problems import Refused, problem, text
 from gpufn.gateway.snapshot import Grant, Snapshot
 from gpufn.gateway.version import Version
 from gpufn.model.access import Principal
+from gpufn.model.invocation import AcceptedInvocation
 from gpufn.model.sharing import Relation, relation
 from gpufn.model.status import FunctionStatus
 
@@ -88,6 +89,20 @@ def allow(principal: Principal, version: Version) -> None:
 
 def _relation(principal: Principal, version: Version) -> Relation | None:
     return relation(principal.nca_id, version.nca_id, version.parties)
+
+
+def allow_invocation(snapshot: Snapshot, principal: Principal, record: AcceptedInvocation) -> None:
+    """Raises Refused (404, 403) unless the caller's account made that invocation, and the caller reaches its version.
+
+    The owner of a function does not own what others have called.
+    """
+    if record.nca_id != principal.nca_id:
+        raise Refused(problem(404))
+    version = snapshot.version(record.version_id)
+    if version is not None:
+        allow(principal, version)
+    elif not principal.reaches_version(record.function_id, record.version_id):
+        raise Refused(problem(403, _missing_resource(record.function_id, record.version_id)))
 
 
 def _missing_resource(function_id: str, version_id: str) -> str:

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpufn.gateway import handover
-from gpufn.gateway.edge import Call
+from gpufn.gateway.call import Call, Edge
 from gpufn.gateway.forward import Source
 from gpufn.gateway.http1 import RequestHead
-from gpufn.gateway.invocation import Edge
 from gpufn.gateway.problems import ASSETS_FAILED, Refused, Reply, problem, text
 from gpufn.gateway.route import is_uuid
 from gpufn.gateway.slots import Slot

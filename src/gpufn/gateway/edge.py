@@ -8,8 +8,10 @@ direction.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
+from gpufn.gateway.call import Call
 from gpufn.gateway.deadlines import Deadlines, Timed
 from gpufn.gateway.framing import BodyReader, chunk, reader
 from gpufn.gateway.http1 import BadMessage, RequestHead, ResponseHead, head_end, parse_request
@@ -21,17 +23,6 @@ PIPELINE_MAX = 64 * 1024
 DISCARD_MAX = 8 * 1024 * 1024
 """Bytes of an unwanted request body that are read, so that the client gets to see why it is unwanted."""
 WITHOUT_BODY = frozenset({204, 304})
-
-
-class Call(Protocol):
-    """What a request became."""
-
-    broken_body: str
-    """How the answer to a request begins whose body breaks off or is no body."""
-
-    def body(self, data: bytes, last: bool) -> None: ...
-    def client_gone(self) -> None: ...
-    def client_slow(self, on: bool) -> None: ...
 
 
 class Service(Protocol):
@@ -64,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._chunked = False
         self._responding = False
         """Whether the head of a response is out, and not all of its body."""
+        self._watch: Callable[[bool], None] | None = None
         self._since = self._loop.time()
         """When the present state began: waiting for a head, or for the rest of one."""
         self.peer = ""
@@ -86,6 +78,8 @@ class Connection(asyncio.Protocol):
             service.deadlines.schedule(self, self._since + self._settings.head_timeout)
 
     def data_received(self, data: bytes) -> None:
+        if self._watch is not None:
+            self._watched(True)  # whoever goes on has had what was sent before
         if self._body is not None:
             self._more_body(self._body, data)
         elif self._call is not None:
@@ -95,10 +89,12 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client that has stopped sending is taken to have left, as a closed connection looks the same."""
+        self._watched(self._call is None)
         self._gone()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._watched(error is None and self._call is None)
         self._gone()
         self._transport = None
         self._service.edges.discard(self)
@@ -250,9 +246,23 @@ class Connection(asyncio.Protocol):
 
     def cut(self) -> None:
         """End the connection so that nobody takes what was sent for everything."""
+        self._watched(False)
         self._call = None
         if self._transport is not None:
             self._transport.abort()
+
+    def become(self, call: Call) -> None:
+        """From now on ``call`` is what the request is."""
+        self._call = call
+
+    def watch(self, told: Callable[[bool], None]) -> None:
+        """Tell once whether the client has had the response: it goes on, or its connection broke before that."""
+        self._watch = told
+
+    def _watched(self, arrived: bool) -> None:
+        told, self._watch = self._watch, None
+        if told is not None:
+            told(arrived)
 
     def hold(self, on: bool) -> None:
         """Read nothing for now, or go on."""

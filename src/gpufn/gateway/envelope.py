@@ -10,11 +10,10 @@ import json
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
-from gpufn.gateway.edge import Call
+from gpufn.gateway.budget import Budget
+from gpufn.gateway.call import Call, Edge
 from gpufn.gateway.http1 import RequestHead, ResponseHead
-from gpufn.gateway.invocation import Edge
 from gpufn.gateway.problems import JSON, PROBLEM, Refused, Reply, outcome, problem
-from gpufn.gateway.results import Results
 from gpufn.gateway.route import is_uuid
 
 REQUEST_MAX = 2 * 1024 * 1024
@@ -90,10 +89,11 @@ class Envelope:
 
     broken_body = "failed to collect request body: "
 
-    def __init__(self, edge: Edge, results: Results, cors: tuple[bytes, ...]) -> None:
+    def __init__(self, edge: Edge, memory: Budget, cors: tuple[bytes, ...], *, poll: bool = False) -> None:
         self.call: Call | None = None
         self._edge: Edge | None = edge
-        self._results = results
+        self._memory = memory
+        self._poll = poll
         self._cors = cors
         self._status = 0
         self._lines: list[bytes] = []
@@ -107,7 +107,7 @@ class Envelope:
     def more(self, data: bytes, last: bool) -> None:
         if self._edge is None:
             return
-        full = self._results.reserve(len(data), self._size)
+        full = self._memory.reserve(len(data), self._size)
         if full is not None:
             self._fail(full)
             return
@@ -117,7 +117,24 @@ class Envelope:
             self._answer(wrapped(self._status, self._lines, b"".join(self._collected)))
 
     def reply(self, reply: Reply) -> None:
-        self._answer(wrapped(reply.status, reply.lines, reply.body))
+        self._answer(self.wrapped(reply))
+
+    def wrapped(self, reply: Reply) -> Reply:
+        """``reply`` in its envelope; to a poll, a request that does not exist has one too."""
+        if self._poll and reply == problem(404):
+            return unknown()
+        return wrapped(reply.status, reply.lines, reply.body)
+
+    def become(self, call: Call) -> None:
+        """From now on ``call`` is what is inside."""
+        self.call = call
+
+    def watch(self, told: Callable[[bool], None]) -> None:
+        """Tell once whether the client has had the response."""
+        if self._edge is None:
+            told(False)
+        else:
+            self._edge.watch(told)
 
     def refuse(self, reply: Reply) -> None:
         """Answer with a problem found before there was a call."""
@@ -161,7 +178,7 @@ class Envelope:
         """The client is gone, or has its answer."""
         self._edge = None
         self._collected.clear()
-        self._results.free(self._size)
+        self._memory.free(self._size)
         self._size = 0
 
 

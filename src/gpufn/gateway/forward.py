@@ -56,13 +56,13 @@ class Forward:
     """A request being passed on. Give it the body first or later, ``start`` it once."""
 
     __slots__ = (
-        "_buffered", "_chunked", "_connection", "_done", "_held", "_pending", "_pool", "_replay", "_retried", "_sink",
-        "_without_body", "complete",
+        "_buffered", "_chunked", "_connection", "_done", "_held", "_pending", "_pool", "_replay", "_retried",
+        "_without_body", "complete", "sink",
     )  # fmt: skip
 
     def __init__(self, sink: Sink, *, chunked: bool, without_body: bool = False) -> None:
         self.complete = False
-        self._sink: Sink = sink
+        self.sink: Sink = sink
         self._chunked = chunked
         self._without_body = without_body
         self._pool: Source | None = None
@@ -110,7 +110,7 @@ class Forward:
 
     def part(self) -> None:
         """The sink needs nothing more. Without this the two would hold each other until the garbage collector comes."""
-        self._sink = NOBODY
+        self.sink = NOBODY
 
     def pause(self, on: bool) -> None:
         """The reader of the response is slow, or ready again."""
@@ -137,7 +137,7 @@ class Forward:
         if not self._done:
             self._done = True
             self._pending.clear()
-            self._sink.failed(reason)
+            self.sink.failed(reason)
 
     # what the connection calls
 
@@ -146,13 +146,13 @@ class Forward:
         if last:
             self._done = True
             self._connection = None
-        self._sink.answered(head, body, last)
+        self.sink.answered(head, body, last)
 
     def more(self, data: bytes, last: bool) -> None:
         if last:
             self._done = True
             self._connection = None
-        self._sink.more(data, last)
+        self.sink.more(data, last)
 
     def broken(self, reason: str, untouched: bool) -> None:
         self._connection = None
@@ -162,8 +162,8 @@ class Forward:
             self._pool.acquire(self, fresh=True)
             return
         self._done = True
-        self._sink.failed(reason)
+        self.sink.failed(reason)
 
     def hold(self, on: bool) -> None:
         if not self.complete:
-            self._sink.hold(on)
+            self.sink.hold(on)

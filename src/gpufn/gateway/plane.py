@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gpufn.gateway.budget import Budget
 from gpufn.gateway.deadlines import Deadlines
+from gpufn.gateway.journal import Journal, Write
 from gpufn.gateway.limits import Limits
 from gpufn.gateway.load import Load
-from gpufn.gateway.results import Results
+from gpufn.gateway.spool import Stores
+from gpufn.model.errors import Unavailable
 from gpufn.runtime.clock import loop_now
+from gpufn.runtime.log import get_logger
+from gpufn.runtime.supervisor import Supervisor
 from gpufn.settings import GatewaySettings
 
 if TYPE_CHECKING:
+    from gpufn.gateway.accepted import Accepted
     from gpufn.gateway.assets import Assets
     from gpufn.gateway.invocation import Invocation
     from gpufn.gateway.session import Session
     from gpufn.gateway.ticket import Ticket
 
+log = get_logger("gateway")
+
+RETRY = 1.0
+"""Seconds between two attempts to record what nobody waits for."""
 BATCH = 256
 """Request ids made from one read of the system's random numbers."""
 
@@ -48,13 +59,17 @@ class Plane:
 
     settings: GatewaySettings
     load: Load
-    results: Results
+    memory: Budget
+    """For responses in envelopes."""
+    tasks: Supervisor
+    journal: Journal
+    stores: Stores
     assets: Assets
     deadlines: Deadlines = field(default_factory=Deadlines)
     ids: Ids = field(default_factory=Ids)
     limits: Limits = field(default_factory=Limits)
-    calls: dict[bytes, Invocation] = field(default_factory=dict)
-    """Every invocation from its acceptance until its response is delivered, by request id."""
+    calls: dict[bytes, Invocation | Accepted] = field(default_factory=dict)
+    """Every invocation that this gateway has, by request id: until it is answered, or its outcome is kept."""
     tickets: set[Ticket] = field(default_factory=set)
     """Every socket and gRPC call that waits for a slot or holds one."""
     sessions: dict[bytes, Session] = field(default_factory=dict)
@@ -63,3 +78,16 @@ class Plane:
     def now(self) -> float:
         """Loop time."""
         return loop_now()
+
+    def record(self, write: Write, what: str) -> None:
+        """Write something that nobody waits for, as soon as it can be."""
+        self.tasks.start(self._record(write, what), name=f"record:{what}")
+
+    async def _record(self, write: Write, what: str) -> None:
+        while True:
+            try:
+                await self.journal.do(write)
+                return
+            except Unavailable as error:
+                log.warning("something cannot be recorded yet", what=what, error=error.message)
+                await asyncio.sleep(RETRY)

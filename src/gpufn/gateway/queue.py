@@ -22,9 +22,9 @@ class Queue:
     def __len__(self) -> int:
         return len(self._items)
 
-    def push(self, item: Waiting) -> bool:
-        """Add ``item`` at the end; False when the queue is full."""
-        if len(self._items) >= self.depth:
+    def push(self, item: Waiting, *, always: bool = False) -> bool:
+        """Add ``item`` at the end; False when the queue is full, unless it must be taken ``always``."""
+        if len(self._items) >= self.depth and not always:
             return False
         self._items[item] = None
         return True

@@ -6,11 +6,11 @@ word could be taken.
 
 from __future__ import annotations
 
+from gpufn.gateway.call import Edge
 from gpufn.gateway.deadlines import Deadlines, Timed
 from gpufn.gateway.fields import FORWARDED, HOP_BY_HOP
 from gpufn.gateway.forward import Forward
 from gpufn.gateway.http1 import RequestHead, ResponseHead, end_to_end
-from gpufn.gateway.invocation import Edge
 from gpufn.gateway.problems import problem
 from gpufn.gateway.upstream import Pool
 from gpufn.runtime.clock import loop_now

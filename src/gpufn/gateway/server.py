@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
+from gpufn.gateway.accepted import Accepted
 from gpufn.gateway.assets import Assets
+from gpufn.gateway.budget import Budget
 from gpufn.gateway.control import Control
 from gpufn.gateway.edge import Connection
 from gpufn.gateway.feed import follow
 from gpufn.gateway.grpc_edge import GrpcEdges
+from gpufn.gateway.journal import Journal
 from gpufn.gateway.listening import BACKLOG, listen
 from gpufn.gateway.load import Load
+from gpufn.gateway.ownership import Ownership
 from gpufn.gateway.plane import Plane
-from gpufn.gateway.results import Results
 from gpufn.gateway.service import Service
 from gpufn.gateway.snapshot import Snapshot
+from gpufn.gateway.spool import Stores
 from gpufn.gateway.upstream import Pool
 from gpufn.gateway.version import Version
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.settings import GatewaySettings
+from gpufn.store.database import Database
 from gpufn.store.objects import Objects
 from gpufn.wire.feed import Known, LoadReport, Route
 
 DRAIN_LOOK = 0.02
 """Seconds between two looks at whether everything has ended, while draining."""
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """Where control answers."""
+
+    control: Path
+    feed: Path
 
 
 class Gateway:
@@ -34,9 +48,9 @@ class Gateway:
     def __init__(
         self,
         settings: GatewaySettings,
+        sockets: Sockets,
         *,
-        control_socket: Path,
-        feed_socket: Path,
+        db: Database,
         objects: Objects,
         instances: Path,
         pepper: bytes,
@@ -46,12 +60,19 @@ class Gateway:
         self._settings = settings
         self._name = name
         self._tasks = Supervisor()
-        results = Results(each_max=settings.result_max_bytes, total_max=settings.results_total_bytes)
-        assets = Assets(objects, self._tasks, instances)
-        self._plane = Plane(settings=settings, load=Load(), results=results, assets=assets)
+        self._plane = Plane(
+            settings=settings,
+            load=Load(),
+            memory=Budget(each_max=settings.envelope_max_bytes, total_max=settings.envelopes_total_bytes),
+            tasks=self._tasks,
+            journal=Journal(db),
+            stores=Stores(objects, self._tasks),
+            assets=Assets(objects, self._tasks, instances),
+        )
         self._snapshot = Snapshot(self._version)
-        self._relay = Pool(settings, self._tasks, path=control_socket)
-        self._control = Control(feed_socket, timeout=settings.connect_timeout)
+        self._ownership = Ownership(self._plane, self._snapshot, name=name, unknown=self._version)
+        self._relay = Pool(settings, self._tasks, path=sockets.control)
+        self._control = Control(sockets.feed, timeout=settings.connect_timeout)
         self._service = Service(self._plane, self._snapshot, control=self._relay, pepper=pepper)
         self._served: dict[str, int] = {}
         self._grpc = GrpcEdges(self._plane, self._service)
@@ -89,17 +110,23 @@ class Gateway:
         if grpc is not None:
             self._servers.append(await loop.create_server(self._grpc.connection, sock=grpc, backlog=BACKLOG))
         self._plane.deadlines.start()
+        self._tasks.start(self._plane.journal.run(), name="gateway:journal")
+        self._tasks.start(self._ownership.run(), name="gateway:ownership")
         self._tasks.start(follow(self._snapshot, self._control), name="gateway:feed")
         self._tasks.start(self._plane.load.report(self._control, self._report), name="gateway:load")
 
     async def drain(self, grace: float) -> None:
-        """Accept nothing new, let what was accepted end for ``grace`` seconds, answer the rest with 503."""
+        """Take nothing new and let what runs end for ``grace`` seconds. The rest is answered 503, or, if it was
+        accepted, left to the next gateway; who polls is told at once to come again.
+        """
         self._service.stopping = True
         for server in self._servers:
             server.close()
         self._grpc.shut()
         for edge in list(self._service.edges):
             edge.close_if_idle()
+        for accepted in self._accepted():
+            accepted.shut_down()
         try:
             async with asyncio.timeout(grace):
                 while not self._is_quiet():  # noqa: ASYNC110 -- once per process, bounded by the timeout
@@ -110,6 +137,7 @@ class Gateway:
             call.shut_down()
         for ticket in list(self._plane.tickets):
             ticket.shut_down()
+        await self._ownership.release()
 
     async def close(self) -> None:
         """End everything now."""
@@ -127,8 +155,11 @@ class Gateway:
         await asyncio.sleep(0)  # transports end in the next turn of the loop
 
     def _is_quiet(self) -> bool:
-        """No client waits for anything. Detached calls nobody asks for are not waited for."""
-        return self._grpc.are_idle and all(edge.is_idle for edge in self._service.edges)
+        """No client waits for anything, and nothing that was accepted runs."""
+        return self._grpc.are_idle and all(edge.is_idle for edge in self._service.edges) and not self._plane.calls
+
+    def _accepted(self) -> list[Accepted]:
+        return [call for call in self._plane.calls.values() if isinstance(call, Accepted)]
 
     def _version(self, facts: Route | Known) -> Version:
         return Version(facts, depth=self._settings.queue_depth, pools=self._pool)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 
 from gpufn.gateway import admission
+from gpufn.gateway.accepted import Accepted
 from gpufn.gateway.assets import LINE, AssetCall, references
-from gpufn.gateway.edge import Call, Connection
-from gpufn.gateway.envelope import Envelope, ExecCall, Start, unknown, wrapped
+from gpufn.gateway.call import Call, Edge
+from gpufn.gateway.edge import Connection
+from gpufn.gateway.envelope import Envelope, ExecCall, Start
 from gpufn.gateway.http1 import RequestHead
-from gpufn.gateway.invocation import Admitted, Edge, Invocation, Phase
+from gpufn.gateway.invocation import Admitted, Invocation
 from gpufn.gateway.limits import too_often
 from gpufn.gateway.plane import Plane
+from gpufn.gateway.poll import StatusPoll
 from gpufn.gateway.problems import Refused, Reply, document, method_not_allowed, problem, text
 from gpufn.gateway.relay import RelayCall
 from gpufn.gateway.route import (
@@ -36,6 +39,7 @@ from gpufn.gateway.ticket import Caller
 from gpufn.gateway.upgrade import UpgradeCall, read_subprotocols, requested
 from gpufn.gateway.upstream import Pool
 from gpufn.gateway.version import Version
+from gpufn.model.invocation import AcceptedInvocation
 from gpufn.runtime.clock import loop_now, utc_now
 from gpufn.wire.why import FactDto, WhyResponse
 
@@ -84,7 +88,7 @@ class Service:
         match target:
             case Pexec(envelope=True):
                 _check_pexec(head, target)
-                envelope = Envelope(edge, self._plane.results, _cors(head))
+                envelope = Envelope(edge, self._plane.memory, _cors(head))
                 return ExecCall(envelope, head, self._inner(token, target)).enter(body, complete)
             case Pexec() | Direct():
                 if isinstance(target, Direct) and (protocol := requested(head)) is not None:
@@ -212,64 +216,60 @@ class Service:
             raise Refused(problem(409, "header gpufn-invocation-id names a request that exists; choose a fresh UUID"))
         return wished
 
-    def _wrapped_status(self, edge: Connection, head: RequestHead, token: bytes, request_id: bytes) -> Call | Reply:
+    def _wrapped_status(self, edge: Connection, head: RequestHead, token: bytes, request_id: bytes) -> Call:
         """A status poll whose answer is wrapped; its window is fixed (section 4.4)."""
         _check_get(head, request_id)
-        envelope = Envelope(edge, self._plane.results, _cors(head))
+        envelope = Envelope(edge, self._plane.memory, _cors(head), poll=True)
         bare = RequestHead(head.method, head.target, head.minor)
         try:
-            found = self._status(envelope, bare, token, request_id)
+            envelope.call = self._status(envelope, bare, token, request_id)
         except Refused as refused:
-            if refused.reply == problem(404):
-                raise Refused(unknown()) from refused
-            raise
-        if isinstance(found, Reply):
-            return envelope.finished(wrapped(found.status, found.lines, found.body))
-        envelope.call = found
+            raise Refused(envelope.wrapped(refused.reply)) from refused
         return envelope
 
-    def _status(self, edge: Edge, head: RequestHead, token: bytes, request_id: bytes) -> Call | Reply:
+    def _status(self, edge: Edge, head: RequestHead, token: bytes, request_id: bytes) -> Call:
         """A status poll (section 7.4): the id is looked up before the caller's right to it is checked."""
         _check_get(head, request_id)
         grant = self._grant(token)
         window = self._window(head, self.settings.poll_default)
-        call = self._plane.calls.get(request_id.lower())
-        if call is None or not call.detached:
-            if self._plane.results.was_abandoned(request_id.lower(), loop_now()):
-                raise Refused(problem(504, "worker did not acknowledge the status request."))
-            raise Refused(problem(404))
-        if call.grant.principal.nca_id != grant.principal.nca_id:  # the owner of a function does not own its callers'
-            raise Refused(problem(404))
         admission.require(grant, admission.INVOKE)
-        admission.allow(grant.principal, call.version)
-        return call.attach(edge, window, _cors(head)) or call
+        request_id = request_id.lower()
+        if isinstance(self._plane.calls.get(request_id), Invocation):
+            raise Refused(problem(404))  # its client still waits for the first answer
 
-    def _visible(self, head: RequestHead, token: bytes, request_id: bytes) -> Invocation:
+        def allow(record: AcceptedInvocation) -> None:
+            admission.allow_invocation(self._snapshot, grant.principal, record)
+
+        poll = StatusPoll(self._plane, edge, request_id, window=window, cors=_cors(head), allow=allow)
+        poll.begin()
+        return poll
+
+    def _visible(self, head: RequestHead, token: bytes, request_id: bytes) -> Invocation | Accepted:
         """The call of that id, for whoever may know of it."""
         _check_get(head, request_id)
         grant = self._grant(token)
         admission.require(grant, admission.QUEUE_DETAILS)
         call = self._plane.calls.get(request_id.lower())
-        if call is None or call.grant.principal.nca_id != grant.principal.nca_id:
+        if call is None or call.nca_id != grant.principal.nca_id:
             raise Refused(problem(404, "no such request: it is unknown, or its response was delivered"))
         admission.allow(grant.principal, call.version)
         return call
 
 
-def _position(call: Invocation) -> dict[str, object]:
+def _position(call: Invocation | Accepted) -> dict[str, object]:
     """Where a call is (section 3.6), from the moment it is queued."""
     version = call.version
     phase, detail = call.describe()
     return {
         "functionId": version.function_id,
         "functionVersionId": version.id,
-        "positionInQueue": version.queue.position(call) if call.phase is Phase.QUEUED else 0,
+        "positionInQueue": version.queue.position(call),
         "phase": phase,
         "detail": detail,
     }
 
 
-def _why(call: Invocation) -> dict[str, object]:
+def _why(call: Invocation | Accepted) -> dict[str, object]:
     """What a call waits for, in the shape of control's answers to "why": the words are those of a 504."""
     version = call.version
     phase, detail = call.describe()
@@ -277,7 +277,7 @@ def _why(call: Invocation) -> dict[str, object]:
     answer = WhyResponse(
         kind="request",
         id=call.id.decode(),
-        sentence=f"the request has {phase}: {detail}" if phase == "finished" else f"the request is {detail}",
+        sentence=f"the request is {detail}",
         facts=tuple(FactDto(name=name, value=value) for name, value in facts.items()),
     )
     return answer.model_dump(by_alias=True)

@@ -86,14 +86,22 @@ class Version:
         while (item := self.queue.pop()) is not None:
             _call(item).withdrawn()
 
-    def submit(self, call: Call, now: float) -> bool:
-        """Start ``call`` on a free slot, or queue it; False when the queue is full."""
+    @property
+    def serves(self) -> bool:
+        """Whether what was accepted can be served, now or once an instance is ready."""
+        return isinstance(self.facts, Route) and self.status is not FunctionStatus.ERROR
+
+    def submit(self, call: Call, now: float, *, accepted: bool = False) -> bool:
+        """Start ``call`` on a free slot, or queue it; False when the queue is full.
+
+        What was ``accepted`` before is never refused.
+        """
         if not self.queue:
             slot = self.slots.take()
             if slot is not None:
                 call.start(slot, now)
                 return True
-        return self.queue.push(call)
+        return self.queue.push(call, always=accepted)
 
     def release(self, slot: Slot) -> None:
         """Give a slot back, to whoever waits."""

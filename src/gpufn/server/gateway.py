@@ -6,10 +6,13 @@ import gc
 import socket
 from collections.abc import Awaitable, Callable
 
-from gpufn.gateway.server import Gateway
+from gpufn.gateway.server import Gateway, Sockets
 from gpufn.server.data import DataDirectory
 from gpufn.settings import Settings
+from gpufn.store.database import Sqlite
 from gpufn.store.objects import open_objects
+from gpufn.store.opening import open_database
+from gpufn.store.threaded import ThreadedSqlite
 
 
 async def serve(
@@ -17,10 +20,12 @@ async def serve(
 ) -> None:
     """Serve until ``end`` is done; then finish what runs, for at most ``server.stop_grace`` seconds."""
     data = DataDirectory(settings.data)
+    opened = open_database(settings.database, data.database)
+    db = ThreadedSqlite(opened) if isinstance(opened, Sqlite) else opened
     gateway = Gateway(
         settings.gateway,
-        control_socket=data.control_socket,
-        feed_socket=data.feed_socket,
+        Sockets(data.control_socket, data.feed_socket),
+        db=db,
         objects=open_objects(settings.objects.url, data.objects),
         instances=data.instances,
         pepper=data.pepper(),
@@ -33,6 +38,7 @@ async def serve(
         await gateway.drain(settings.server.stop_grace)
     finally:
         await gateway.close()
+        await db.close()
 
 
 def tune() -> None:

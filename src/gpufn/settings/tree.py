@@ -85,10 +85,21 @@ class GatewaySettings:
     """Seconds without a byte in either direction after which a WebSocket is closed. 0: never."""
     stream_lifetime: float = 0.0
     """Seconds after which a WebSocket is closed even if it is in use. 0: never."""
-    result_max_bytes: int = 64 * 1024 * 1024
+    accepted_timeout: float = 3600.0
+    """Seconds in which a call that was answered 202 must have its result; then it ends with an error."""
+    attempts: int = 3
+    """How often an accepted call is given to an instance: again when the instance or the gateway has died."""
+    abandon: str = "never"
+    """``reference``: a call that was answered 202 is cancelled when nobody asks for it for twice its window, at least
+    10 s (invocation-plane page, section 7.2). ``never``: it runs to its end, and its result is kept."""
+    lease: float = 5.0
+    """Seconds of silence after which a gateway is taken for dead, and what it had accepted is taken over."""
+    result_max_bytes: int = 1024 * 1024 * 1024
     """Largest body kept for a caller that was answered 202; a larger one ends as an error."""
-    results_total_bytes: int = 256 * 1024 * 1024
-    """Memory for all results waiting to be fetched."""
+    envelope_max_bytes: int = 64 * 1024 * 1024
+    """Largest response of an ``exec`` call: it is held in memory to be wrapped."""
+    envelopes_total_bytes: int = 256 * 1024 * 1024
+    """Memory for all responses being wrapped."""
     head_max_bytes: int = 64 * 1024
     """Largest request line plus header block."""
     headers_max: int = 128
@@ -138,6 +149,8 @@ class ControllerSettings:
     """Seconds for which events are kept."""
     events_max: int = 100_000
     """Events kept at most, over everything; the oldest go first."""
+    keep_results: float = 3600.0
+    """Seconds for which the result of a call that was answered 202 is kept for whoever asks."""
 
 
 @dataclass(frozen=True)

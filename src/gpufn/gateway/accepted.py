@@ -1,0 +1,352 @@
+"""An invocation whose client was answered 202: it is kept until its outcome was fetched, whatever dies meanwhile.
+
+    ACCEPTING ──committed: 202──▶ RUNNING ──outcome──▶ ENDING ──committed──▶ gone from memory; polls read the row
+                                   ▲    │ the instance broke off
+                    QUEUED ──slot──┘    ▼
+                       ▲────────── WAITING, then the next attempt, with a higher fence
+
+An invocation begins here when its window ends (``adopt``), or when it is taken over from a gateway that died
+(``resume``). The connection of whoever polls is ``edge``; there may be none. Only who holds the fence can write the
+outcome, so an invocation that runs twice ends once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from enum import Enum, auto
+from typing import Any
+
+from gpufn.gateway.answers import abandoned, stored, worker_result
+from gpufn.gateway.attempt import Attempt
+from gpufn.gateway.call import Edge
+from gpufn.gateway.deadlines import Timed
+from gpufn.gateway.delivery import Delivery
+from gpufn.gateway.forward import Forward
+from gpufn.gateway.http1 import ResponseHead
+from gpufn.gateway.outgoing import outgoing
+from gpufn.gateway.plane import Plane
+from gpufn.gateway.problems import Reply, problem, trio, worker_problem
+from gpufn.gateway.slots import Slot
+from gpufn.gateway.spool import Spool
+from gpufn.gateway.ticket import standing
+from gpufn.gateway.version import Version
+from gpufn.model.errors import Unavailable
+from gpufn.model.invocation import ABANDONED, AcceptedInvocation, Outcome
+from gpufn.runtime.clock import loop_now, utc_now
+from gpufn.runtime.log import get_logger
+from gpufn.store import invocations
+
+log = get_logger("invocations")
+
+ABANDON_MIN = 10.0
+"""Seconds after which the reference gives up a call nobody asks for, at least (section 7.2)."""
+STORE_RETRY = 1.0
+"""Seconds between two attempts to record an outcome while the database cannot be used."""
+ATTEMPT_DELAY = 1.0
+"""Seconds before the second attempt; doubled for each further one."""
+
+
+class State(Enum):
+    """Where an accepted invocation is."""
+
+    ACCEPTING = auto()
+    WAITING = auto()
+    QUEUED = auto()
+    RUNNING = auto()
+    ENDING = auto()
+    DONE = auto()
+
+
+class Accepted:
+    """One accepted invocation that this gateway owns."""
+
+    broken_body = ""
+
+    __slots__ = (
+        "_accepting", "_attempt", "_committed", "_cors", "_deadline", "_edge", "_outcome", "_plane", "give_up_at",
+        "record", "slice", "state", "version",
+    )  # fmt: skip
+
+    def __init__(self, plane: Plane, record: AcceptedInvocation, version: Version) -> None:
+        self.slice: dict[Timed, None] | None = None
+        self.record = record
+        self.version = version
+        self.state = State.QUEUED
+        self._deadline = loop_now() + max((record.deadline - utc_now()).total_seconds(), 0.0)
+        self.give_up_at = self._deadline
+        self._plane = plane
+        self._edge: Edge | None = None
+        self._cors: tuple[bytes, ...] = ()
+        self._committed = False
+        self._attempt = Attempt(plane, self, version.release)
+        self._outcome: Outcome | None = None
+        self._accepting: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> bytes:
+        return self.record.id.encode()
+
+    @property
+    def nca_id(self) -> str:
+        """The caller's account."""
+        return self.record.nca_id
+
+    # ------------------------------------------------------------------ beginnings
+
+    def adopt(self, forward: Forward, slot: Slot, *, edge: Edge, cors: tuple[bytes, ...], request: Spool) -> None:
+        """Go on with a call whose window has ended: 202 once it is committed."""
+        self.state = State.ACCEPTING
+        self._edge, self._cors = edge, cors
+        self._attempt.adopt(forward, slot)
+        edge.become(self)
+        self._plane.calls[self.id] = self
+        self._accepting = self._start(self._accept(request), "accept")
+
+    async def _accept(self, request: Spool) -> None:
+        try:
+            self.record = replace(self.record, request=await request.finish())
+            await self._plane.journal.accept(self.record)
+        except Unavailable as error:
+            self._refuse(f"the request could not be recorded, so it was cancelled: {error.message}")
+            return
+        self._committed = True
+        if self.state is State.ACCEPTING:
+            self.state = State.RUNNING
+        if self._outcome is not None:
+            await self._store(self._outcome)
+        elif self._edge is None:
+            self._cancel()  # its client has left without knowing that it was accepted
+        else:
+            self._in_progress()
+
+    def resume(self) -> None:
+        """Begin an attempt of an invocation that was claimed."""
+        self._committed = True
+        self._plane.calls[self.id] = self
+        self._schedule(self._deadline)
+        limit = self._plane.settings.attempts
+        if self.record.attempt > limit:
+            self.conclude(_lost(self.record.note, limit))
+        else:
+            self._submit()
+
+    def _submit(self) -> None:
+        self.state = State.QUEUED
+        route = self.version.route
+        if route is None or not self.version.serves:
+            self.withdrawn()
+            return
+        self.version.submit(self, loop_now(), accepted=True)
+        self._plane.load.changed = True
+        if self.state is State.QUEUED and not self.version.slots.ready:
+            self._plane.load.urge()
+
+    # ------------------------------------------------------------------ the request
+
+    def start(self, slot: Slot, now: float) -> None:
+        """A slot is free: make the call."""
+        self.state = State.RUNNING
+        record = self.record
+        opening = self.version.heads[slot.instance.facts.id][0]
+        length = b"Content-Length: %d\r\n" % record.request.size
+        seconds = max(min(self._deadline - now, record.window), 0)
+        self._attempt.start(slot, outgoing(opening, record.head, length, identity=self.id, slot=slot, seconds=seconds))
+
+    def body(self, data: bytes, last: bool) -> None:
+        """A poll has no body to speak of."""
+
+    # ------------------------------------------------------------------ what the attempt tells
+
+    def responded(self, head: ResponseHead, body: Spool) -> None:
+        """There is a result: keep it."""
+        self.state = State.ENDING
+        self._start(self._keep(head, body), "keep")
+
+    async def _keep(self, head: ResponseHead, spool: Spool) -> None:
+        try:
+            body = await spool.finish()
+        except Unavailable as error:
+            detail = f"the result could not be kept: {error.message}"
+            await self._ended(stored(worker_problem("nvcf-worker-service", 500, detail)))
+            return
+        await self._ended(worker_result(head, body))
+
+    def failed(self, reason: str) -> None:
+        """The instance could not be reached, or broke off: try again, a bounded number of times."""
+        limit = self._plane.settings.attempts
+        if self.record.attempt >= limit:
+            self.conclude(_lost(reason, limit))
+        else:
+            self.state = State.WAITING
+            self._start(self._try_again(reason), "again")
+
+    async def _try_again(self, reason: str) -> None:
+        await asyncio.sleep(ATTEMPT_DELAY * 2 ** (self.record.attempt - 1))
+        if self._accepting is not None:
+            await asyncio.wait([self._accepting])
+        if self.state is not State.WAITING:
+            return
+        record = self.record
+        try:
+            ours = await self._plane.journal.do(
+                lambda tx: invocations.try_again(tx, record.id, fence=record.fence, note=reason)
+            )
+        except Unavailable as error:
+            log.warning("an attempt could not be recorded", invocation=record.id, error=error.message)
+            ours = True  # the fence stays what it was: so does what we may write
+        else:
+            self.record = replace(record, fence=record.fence + 1, attempt=record.attempt + 1, note=reason)
+        if not ours:
+            self.lose()
+        elif self.state is State.WAITING:
+            self._submit()
+
+    # ------------------------------------------------------------------ the outcome
+
+    def conclude(self, reply: Reply) -> None:
+        """It ends with something made here."""
+        self._attempt.end()
+        self.state = State.ENDING
+        self._start(self._ended(stored(reply)), "end")
+
+    async def _ended(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        if self._committed:  # else its acceptance is under way, and goes on with this
+            await self._store(outcome)
+
+    async def _store(self, outcome: Outcome) -> None:
+        record, journal = self.record, self._plane.journal
+        while True:
+            try:
+                ours = await journal.do(
+                    lambda tx: invocations.finish(tx, record.id, fence=record.fence, outcome=outcome, now=utc_now())
+                )
+                break
+            except Unavailable as error:
+                log.warning("an outcome cannot be recorded yet", invocation=record.id, error=error.message)
+                await asyncio.sleep(STORE_RETRY)
+        edge, cors = self._edge, self._cors
+        if not ours:
+            self.lose()
+            return
+        self._leave()
+        if edge is not None and outcome == ABANDONED:
+            edge.reply(abandoned())
+        elif edge is not None:
+            delivery = Delivery(self._plane, edge, replace(record, outcome=outcome), cors)
+            edge.become(delivery)
+            delivery.begin()
+
+    def lose(self) -> None:
+        """Another gateway has it now: what we know is not the truth any more."""
+        self._attempt.end()
+        self._in_progress()
+        self._leave()
+
+    # ------------------------------------------------------------------ polls
+
+    def attach(self, edge: Edge, window: float, cors: tuple[bytes, ...]) -> None:
+        """A status poll waits for ``window`` seconds; an earlier one that still waits is answered 202."""
+        self._in_progress()
+        self._edge, self._cors = edge, cors
+        edge.become(self)
+        self._schedule(loop_now() + window)
+
+    def _in_progress(self) -> None:
+        """Tell whoever waits: 202."""
+        edge, self._edge = self._edge, None
+        if edge is not None:
+            edge.reply(Reply(202, (*trio(self.id, 202), *self._cors)))
+        self._await_poll()
+
+    def _await_poll(self) -> None:
+        if self._plane.settings.abandon == "reference":
+            self._schedule(loop_now() + max(2.0 * self.record.window, ABANDON_MIN))
+        else:
+            self._schedule(self._deadline)
+
+    def client_gone(self) -> None:
+        """Whoever polled has left; the invocation goes on."""
+        self._edge = None
+        if self.state is not State.ACCEPTING:
+            self._await_poll()
+
+    def client_slow(self, on: bool) -> None:
+        """Nothing is sent but one short answer."""
+
+    # ------------------------------------------------------------------ ends
+
+    def _schedule(self, due: float) -> None:
+        if self.state not in (State.ENDING, State.DONE):
+            self._plane.deadlines.schedule(self, min(due, self._deadline))
+
+    def expire(self, now: float) -> None:
+        """A poll's window is over, nobody asked for too long, or the invocation takes too long."""
+        if self.state in (State.ACCEPTING, State.ENDING, State.DONE):
+            return
+        if now >= self._deadline:
+            self.version.queue.remove(self)
+            seconds = self._plane.settings.accepted_timeout
+            self.conclude(problem(504, f"no result within {seconds:g} s of the request: {self.describe()[1]}"))
+        elif self._edge is not None:
+            self._in_progress()
+        else:
+            self.version.queue.remove(self)
+            self._attempt.end()
+            self.state = State.ENDING
+            self._start(self._ended(ABANDONED), "abandon")
+
+    def withdrawn(self) -> None:
+        """The version was undeployed, or has failed."""
+        version = self.version
+        what = f"Function id '{version.function_id}' version '{version.id}'"
+        note = version.route.note if version.route is not None else "it is not deployed any more"
+        self.conclude(problem(503, f"{what}: the request was accepted and cannot be served: {note or 'it failed'}"))
+
+    def shut_down(self) -> None:
+        """The gateway stops: polls are told to come again, and what is left is for the next owner."""
+        self._in_progress()
+
+    def _refuse(self, detail: str) -> None:
+        """It was not accepted after all."""
+        edge = self._edge
+        reply = problem(503, detail, b"retry-after: 1")
+        self._cancel()  # should it have been recorded nevertheless
+        if edge is not None:
+            edge.reply(Reply(reply.status, (*reply.lines, *trio(self.id, reply.status), *self._cors), reply.body))
+
+    def _cancel(self) -> None:
+        """Nobody was told of the acceptance: undo it."""
+        self._attempt.end()
+        self._leave()
+        record = self.record
+        self._plane.record(lambda tx: invocations.delete(tx, [record.id]), "cancel")
+
+    def _leave(self) -> None:
+        """Nothing is left to do here."""
+        self.state = State.DONE
+        self._edge = None
+        self._plane.deadlines.cancel(self)
+        if self._plane.calls.get(self.id) is self:
+            del self._plane.calls[self.id]
+
+    def _start(self, work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
+        return self._plane.tasks.start(work, name=f"invocation:{what}")
+
+    def describe(self) -> tuple[str, str]:
+        """(phase, what it is waiting for)."""
+        again = f" (attempt {self.record.attempt}; before: {self.record.note})" if self.record.note else ""
+        if self.state is State.QUEUED:
+            phase, detail = standing(self.version, self)
+            return phase, detail + again
+        if self.state is State.WAITING:
+            return "waiting", "waiting: the next attempt begins in a moment" + again
+        return "running", "running: an instance has the request and has not answered yet" + again
+
+
+def _lost(reason: str, attempts: int) -> Reply:
+    """It was given to instances as often as is allowed."""
+    detail = f"the request was tried {attempts} times and never answered; the last time: {reason or 'unknown'}"
+    return worker_problem("inference-connection", 500, detail)

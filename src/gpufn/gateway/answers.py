@@ -1,0 +1,25 @@
+"""Outcomes as they are kept, and as polls are told of them."""
+
+from __future__ import annotations
+
+from gpufn.gateway.fields import HOP_BY_HOP
+from gpufn.gateway.http1 import ResponseHead, end_to_end
+from gpufn.gateway.problems import Reply, problem
+from gpufn.model.invocation import Body, Outcome
+
+RESPONSE_DROP = HOP_BY_HOP | {b"nvcf-reqid", b"nvcf-status", b"content-length"}
+
+
+def stored(reply: Reply) -> Outcome:
+    """Something made here, as an outcome."""
+    return Outcome(reply.status, reply.lines, Body(len(reply.body), reply.body))
+
+
+def worker_result(head: ResponseHead, body: Body) -> Outcome:
+    """An instance's response, as an outcome."""
+    return Outcome(head.status, tuple(end_to_end(head, RESPONSE_DROP)), body)
+
+
+def abandoned() -> Reply:
+    """What every poll is told of an invocation that was cancelled because nobody had asked for it (section 7.2)."""
+    return problem(504, "worker did not acknowledge the status request.")

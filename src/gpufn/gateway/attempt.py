@@ -1,0 +1,153 @@
+"""One attempt to have an accepted invocation answered: a slot, the call to its instance, the result as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from gpufn.gateway.forward import Forward
+from gpufn.gateway.http1 import ResponseHead
+from gpufn.gateway.plane import Plane
+from gpufn.gateway.problems import ERROR_BODY_MAX, Reply, inference_error, worker_problem
+from gpufn.gateway.slots import Slot
+from gpufn.gateway.spool import Spool
+from gpufn.model.errors import Unavailable
+from gpufn.model.invocation import AcceptedInvocation
+
+
+class Owner(Protocol):
+    """The invocation. It is told one of these, once; then the attempt is over and its slot is free."""
+
+    record: AcceptedInvocation
+
+    def responded(self, head: ResponseHead, body: Spool) -> None:
+        """There is a result, all of it."""
+        ...
+
+    def conclude(self, reply: Reply) -> None:
+        """There is an error, and another attempt would be of no use."""
+        ...
+
+    def failed(self, reason: str) -> None:
+        """The instance could not be reached, or broke off."""
+        ...
+
+
+class Attempt:
+    """Either ``adopt`` a call under way, or ``start`` one. ``end`` it at any time."""
+
+    __slots__ = ("_errors", "_forward", "_go_on", "_head", "_owner", "_plane", "_release", "_slot", "_spool")
+
+    def __init__(self, plane: Plane, owner: Owner, release: Callable[[Slot], None]) -> None:
+        self._plane = plane
+        self._owner = owner
+        self._release = release
+        self._slot: Slot | None = None
+        self._forward: Forward | None = None
+        self._head: ResponseHead | None = None
+        self._errors: list[bytes] = []
+        self._spool: Spool | None = None
+        self._go_on = asyncio.Event()
+        self._go_on.set()
+
+    def adopt(self, forward: Forward, slot: Slot) -> None:
+        """Go on with a call that an instance has."""
+        self._forward, self._slot = forward, slot
+        forward.sink = self
+
+    def start(self, slot: Slot, head: bytes) -> None:
+        """Make the call."""
+        self._slot = slot
+        request = self._owner.record.request
+        forward = self._forward = Forward(self, chunked=False)
+        if request.key is None:
+            forward.body(request.content, True)
+        record = self._owner.record
+        source = self._plane.assets.source(slot, head, record.id.encode(), record.nca_id)
+        forward.start(source, head)
+        if request.key is not None:
+            self._plane.tasks.start(self._send(forward, request.key), name="invocation:send")
+
+    async def _send(self, forward: Forward, key: str) -> None:
+        """Pass on a large request from the object store."""
+        try:
+            pieces = await self._plane.stores.objects.get(key)
+            if pieces is None:
+                self._conclude(worker_problem("nvcf-worker-service", 500, "the stored request is not there any more"))
+                return
+            async for piece in pieces:
+                await self._go_on.wait()
+                if self._forward is not forward:
+                    return
+                forward.body(piece, False)
+            forward.body(b"", True)
+        except Unavailable as error:
+            self.failed(error.message)
+
+    # ------------------------------------------------------------------ what the forward calls
+
+    def hold(self, on: bool) -> None:
+        if on:
+            self._go_on.clear()
+        else:
+            self._go_on.set()
+
+    def answered(self, head: ResponseHead, body: bytes, last: bool) -> None:
+        self._head = head
+        if head.status < 400:
+            record = self._owner.record
+            self._spool = self._plane.stores.result(record.id, record.fence, self._pause)
+        self.more(body, last)
+
+    def more(self, data: bytes, last: bool) -> None:
+        head, spool = self._head, self._spool
+        if head is None:
+            return
+        if spool is None:
+            self._errors.append(data)
+            if last or sum(map(len, self._errors)) > ERROR_BODY_MAX:
+                self._conclude(inference_error(head.status, b"".join(self._errors)[:ERROR_BODY_MAX]))
+            return
+        limit = self._plane.settings.result_max_bytes
+        if spool.size + len(data) > limit:
+            detail = f"the result is larger than {limit} bytes, which is the most kept for a later poll"
+            self._conclude(worker_problem("nvcf-worker-service", 500, detail))
+            return
+        spool.add(data)
+        if last:
+            self._spool = None
+            self.end()
+            self._owner.responded(head, spool)
+
+    def failed(self, reason: str) -> None:
+        if self._slot is not None:
+            self.end()
+            self._owner.failed(reason)
+
+    def _conclude(self, reply: Reply) -> None:
+        self.end()
+        self._owner.conclude(reply)
+
+    def _pause(self, on: bool) -> None:
+        if self._forward is not None:
+            self._forward.pause(on)
+
+    # ------------------------------------------------------------------ the end
+
+    def end(self) -> None:
+        """Nothing more is wanted of the instance. Repeating it changes nothing."""
+        forward, self._forward = self._forward, None
+        if forward is not None:
+            forward.cancel()
+            forward.part()
+        self._go_on.set()
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.discard()
+        self._head = None
+        self._errors.clear()
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._plane.load.changed = True
+            self._release(slot)

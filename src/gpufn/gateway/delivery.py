@@ -1,0 +1,119 @@
+"""A kept result on its way to one poll.
+
+It counts as delivered, once, from the moment that this is committed, before its first byte leaves. Should the
+connection break before the client had it, or this gateway die, the next poll gets it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gpufn.gateway.call import Edge
+from gpufn.gateway.http1 import ResponseHead
+from gpufn.gateway.plane import Plane
+from gpufn.gateway.problems import Reply, problem, trio
+from gpufn.model.errors import Unavailable
+from gpufn.model.invocation import AcceptedInvocation, Body, Outcome
+from gpufn.runtime.clock import utc_now
+from gpufn.runtime.log import get_logger
+from gpufn.store import invocations
+
+log = get_logger("invocations")
+
+
+class Delivery:
+    """One attempt to hand over the result of ``record``, which must have an outcome."""
+
+    broken_body = ""
+
+    def __init__(self, plane: Plane, edge: Edge, record: AcceptedInvocation, cors: tuple[bytes, ...]) -> None:
+        self._plane = plane
+        self._edge: Edge | None = edge
+        self._record = record
+        self._cors = cors
+        self._owner = plane.journal.incarnation
+        self._task: asyncio.Task[None] | None = None
+        self._begun = False
+        self._go_on = asyncio.Event()
+        self._go_on.set()
+
+    def begin(self) -> None:
+        """Do it, in the background."""
+        self._task = self._plane.tasks.start(self.run(), name="delivery")
+
+    async def run(self) -> None:
+        """Claim the right to deliver, then deliver."""
+        record, owner = self._record, self._owner
+        try:
+            self._begun = await self._plane.journal.do(
+                lambda tx: invocations.begin_delivery(tx, record.id, owner=owner, now=utc_now())
+            )
+        except Unavailable as error:
+            self._reply(problem(503, error.message, b"retry-after: 1"))
+            return
+        edge = self._edge
+        if not self._begun:
+            self._reply(problem(404))
+        elif edge is None or record.outcome is None:
+            self._settle(arrived=False)
+        else:
+            await self._hand_over(edge, record.outcome)
+
+    async def _hand_over(self, edge: Edge, outcome: Outcome) -> None:
+        lines = [*outcome.lines, *trio(self._record.id.encode(), outcome.status), *self._cors]
+        body = outcome.body
+        if body.key is None:
+            edge.watch(lambda arrived: self._settle(arrived=arrived))
+            self._edge = None
+            edge.reply(Reply(outcome.status, tuple(lines), body.content))
+            return
+        try:
+            await self._stream(edge, outcome.status, lines, body)
+        except Unavailable as error:
+            log.warning("a result cannot be read", invocation=self._record.id, error=error.message)
+            edge.cut()
+
+    async def _stream(self, edge: Edge, status: int, lines: list[bytes], body: Body) -> None:
+        pieces = await self._plane.stores.objects.get(body.key or "")
+        if pieces is None:
+            self._reply(problem(500, "the stored result is not there any more"))
+            return
+        edge.watch(lambda arrived: self._settle(arrived=arrived))
+        head = ResponseHead(status, b"OK", 1)
+        head.length = body.size
+        edge.head(head, lines, b"", last=False)
+        left = body.size
+        async for piece in pieces:
+            await self._go_on.wait()
+            if self._edge is None:
+                return
+            left -= len(piece)
+            edge.more(piece, last=left <= 0)
+
+    def _reply(self, reply: Reply) -> None:
+        edge, self._edge = self._edge, None
+        if edge is not None:
+            edge.reply(Reply(reply.status, (*reply.lines, *self._cors), reply.body))
+
+    def _settle(self, *, arrived: bool) -> None:
+        record, owner = self._record, self._owner
+        if self._begun:
+            self._begun = False
+            self._plane.record(
+                lambda tx: invocations.end_delivery(tx, record.id, owner=owner, arrived=arrived), "delivery"
+            )
+
+    # what the connection calls
+
+    def body(self, data: bytes, last: bool) -> None:
+        """A poll has no body to speak of."""
+
+    def client_gone(self) -> None:
+        self._edge = None
+        self._go_on.set()
+
+    def client_slow(self, on: bool) -> None:
+        if on:
+            self._go_on.clear()
+        else:
+            self._go_on.set()
