@@ -48,6 +48,8 @@ COMMANDS = (
     Command("keys", "create, list and revoke API keys", "keys"),
     Command("secrets", "set and list secrets of functions, rotate the master key", "secrets"),
     Command("account", "create, list, change and delete accounts, and admin tokens", "accounts"),
+    Command("backup", "write everything the installation keeps to a file", "backup"),
+    Command("restore", "put a backup into an empty data directory", "restore"),
     Command("settings", "the effective settings and where they come from", "configuration"),
     Command("version", "the version of this program", "version"),
 )

@@ -35,9 +35,10 @@ from gpufn.server import bootstrap
 from gpufn.server.data import DataDirectory
 from gpufn.settings import Settings
 from gpufn.store import migrate
-from gpufn.store.database import Database
+from gpufn.store.database import Database, Sqlite
 from gpufn.store.objects import open_objects
 from gpufn.store.opening import OpenDatabase, open_database
+from gpufn.store.wal import is_missing
 from gpufn.wire.feed import Message
 
 log = get_logger("control")
@@ -127,6 +128,12 @@ async def _serve(tasks: Supervisor, name: str, path: Path, application: Any) -> 
 
 async def _prepare(db: OpenDatabase, data: DataDirectory, settings: Settings) -> bool:
     """Bring the database up to date and see that there is an admin key; whether that is new."""
+    if isinstance(db, Sqlite) and db.path is not None and data.admin_key.exists() and is_missing(db.path):
+        raise Fatal(  # the key is made when there is a database, so there was one
+            f"the database {db.path} is gone; put it back, restore a backup with `gpufn restore`, or remove "
+            f"{data.admin_key} to begin anew with an empty one",
+            exit_code=4,
+        )
     backup = migrate.upgrade(db)
     if backup is not None:
         log.info("the database was migrated", former_state=str(backup))

@@ -16,6 +16,9 @@ from gpufn.model.errors import Fatal
 SOCKET_PATH_MAX = 100
 """Unix socket paths end at 107 bytes on Linux and 103 on macOS."""
 
+KEYS = ("pepper", "admin.key", "master.keys", "signing.json")
+"""What cannot be made again: whoever has these files can call the API as its owner, and read every secret."""
+
 
 class DataDirectory:
     """Paths below one directory, mode 0700. ``lock`` makes this process its only user."""

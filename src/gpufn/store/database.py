@@ -50,6 +50,9 @@ class Sqlite:
         with translated(), self.engine.begin() as tx:
             return fn(tx)
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     async def close(self) -> None:
         self.engine.dispose()
 
@@ -64,7 +67,7 @@ def translated() -> Iterator[None]:
         text = str(cause)
         if isinstance(cause, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
             raise Fatal(
-                f"the database is damaged ({text}); stop gpufn and put a copy of gpufn.db in its place", exit_code=4
+                f"the database is damaged ({text}); stop gpufn and restore a backup with `gpufn restore`", exit_code=4
             ) from error
         if isinstance(error, sa.exc.OperationalError):
             remedy = "free some space" if "full" in text else "see whether the data directory can be written"

@@ -7,6 +7,8 @@ for the first; its backups are its operator's.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -17,23 +19,32 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from gpufn.model.errors import Fatal
-from gpufn.store import postgres
+from gpufn.store import postgres, wal
 from gpufn.store.database import Sqlite, translated
-from gpufn.store.postgres import Postgres
+from gpufn.store.opening import OpenDatabase
 
+CHECKED_IN_FULL = 256 * 1024 * 1024
+"""Bytes of a SQLite file up to which rows are compared with their indexes too, which takes about a second."""
 LOCK = 0x6770_7566_6E  # "gpufn"
 """The advisory lock under which one process at a time migrates a PostgreSQL database."""
 
 
-def upgrade(database: Sqlite | Postgres) -> Path | None:
+def upgrade(database: OpenDatabase) -> Path | None:
     """Migrate to the newest schema; returns the backup that was made, if there was a file with an older one.
 
     Raises Fatal when the database is damaged, cannot be reached or was written by a newer release.
     """
-    if isinstance(database, Sqlite):
-        return _file(database)
-    _server(database)
-    return None
+    with locked(database) as connection:
+        schema, newest = present(connection), head()
+        connection.rollback()
+        if schema == newest:
+            return None
+        backup = None
+        if schema is not None and isinstance(database, Sqlite) and database.path is not None:
+            backup = database.path.with_name(f"{database.path.name}.before-{newest}")
+            copy(database.path, backup)
+        to(connection, newest, where=str(database))
+        return backup
 
 
 def head() -> str:
@@ -41,54 +52,47 @@ def head() -> str:
     return str(ScriptDirectory.from_config(_config()).get_current_head())
 
 
-def schema_of(connection: sa.Connection) -> str | None:
+def present(connection: sa.Connection) -> str | None:
     """The schema that the database has; None when it is empty."""
-    present = MigrationContext.configure(connection).get_current_revision()
-    connection.rollback()
-    return present
+    return MigrationContext.configure(connection).get_current_revision()
 
 
-def _file(database: Sqlite) -> Path | None:
-    with translated(), database.engine.connect() as connection:
-        check(connection)
-        present = schema_of(connection)
-        if present == head():
-            return None
-        backup = None
-        if present is not None and database.path is not None:
-            backup = database.path.with_name(f"{database.path.name}.before-{head()}")
-            copy(database.path, backup)
-        _migrate(connection, present, str(database.path))
-        return backup
-
-
-def _server(database: Postgres) -> None:
-    engine = sa.create_engine(database.url, poolclass=sa.pool.NullPool, connect_args=postgres.connect_args())
+def to(connection: sa.Connection, schema: str, *, where: str) -> None:
+    """Migrate to one schema. Raises Fatal, naming ``where`` it came from, when this release does not know it."""
+    config = _config()
+    config.attributes["connection"] = connection
     try:
-        with engine.connect() as connection:
+        command.upgrade(config, schema)
+    except CommandError as error:
+        known = present(connection) or schema
+        raise Fatal(
+            f"{where} was written by a newer gpufn (schema {known}); install that release again", exit_code=4
+        ) from error
+
+
+@contextmanager
+def locked(database: OpenDatabase) -> Iterator[sa.Connection]:
+    """A connection for migrations, while no other process migrates. Raises Fatal when it cannot be had."""
+    if isinstance(database, Sqlite):
+        if database.path is not None:
+            check_log(database.path)
+        with translated(), database.engine.connect() as connection:
+            check(connection)
+            connection.rollback()
+            yield connection
+        return
+    try:
+        with postgres.plain_engine(database).connect() as connection:
             connection.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
             connection.execute(postgres.CREATE_COMMITS)
             connection.execute(postgres.FORGET_OLD)
             connection.commit()  # the lock is the session's, and stays
-            present = schema_of(connection)
-            if present != head():
-                _migrate(connection, present, database.where)
+            yield connection
     except sa.exc.DBAPIError as error:
         text = str(error.orig).strip()
         raise Fatal(
             f"the database {database.where} cannot be used: {text}; see that it runs and that database.url is right",
             exit_code=4,
-        ) from error
-
-
-def _migrate(connection: sa.Connection, present: str | None, where: str) -> None:
-    config = _config()
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise Fatal(
-            f"{where} was written by a newer gpufn (schema {present}); install that release again", exit_code=4
         ) from error
 
 
@@ -98,12 +102,25 @@ def _config() -> Config:
     return config
 
 
+def check_log(path: Path) -> None:
+    """Look at the log before SQLite does, which would drop what it cannot read. Raises Fatal; nothing was changed."""
+    problem = wal.damage(path)
+    if problem is not None:
+        raise Fatal(
+            f"the database is damaged: {problem}, and starting would drop them for good. Keep a copy of {path}*; then "
+            f"restore a backup with `gpufn restore`, or go on without them: sqlite3 {path} 'PRAGMA wal_checkpoint'",
+            exit_code=4,
+        )
+
+
 def check(connection: sa.Connection) -> None:
-    """Look at every page of a SQLite file. Raises Fatal when it is damaged."""
-    problem = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    """Look at every page of a SQLite file, and where that is quick at every row. Raises Fatal when it is damaged."""
+    size = connection.exec_driver_sql("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").scalar()
+    pragma = "integrity_check" if int(size or 0) <= CHECKED_IN_FULL else "quick_check"
+    problem = connection.exec_driver_sql(f"PRAGMA {pragma}(1)").scalar()
     if problem != "ok":
         raise Fatal(
-            f"the database is damaged ({problem}); stop gpufn and put a copy of gpufn.db in its place", exit_code=4
+            f"the database is damaged ({problem}); stop gpufn and restore a backup with `gpufn restore`", exit_code=4
         )
 
 

@@ -95,6 +95,9 @@ class Postgres:
                     raise again.answer from again.__cause__
             await asyncio.sleep(delay)
 
+    def __str__(self) -> str:
+        return f"the database {self.where}"
+
     async def close(self) -> None:
         """End every connection."""
         await self.engine.dispose()
@@ -170,6 +173,11 @@ class Postgres:
 def connect_args() -> dict[str, Any]:
     """What every connection is opened with; a parameter in the URL's query comes on top."""
     return {**LIBPQ, "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items())}
+
+
+def plain_engine(database: Postgres) -> sa.Engine:
+    """One connection at a time, outside any loop: for migrations and backups."""
+    return sa.create_engine(database.url, poolclass=sa.pool.NullPool, connect_args=connect_args())
 
 
 class _Again(Exception):
