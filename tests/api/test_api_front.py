@@ -34,9 +34,9 @@ async def send(it: Installation, body: bytes, content_type: str = "application/j
 async def test_authentication_comes_before_routing() -> None:
     """An unknown path is 401 without a key and 404 with one; the 404 says what to look at."""
     async with an_installation() as it:
-        known = await it.client.get("/v2/nvcf/telemetries")
+        known = await it.client.get("/v2/nvcf/nothing")
         del it.client.headers["Authorization"]
-        unknown = await it.client.get("/v2/nvcf/telemetries")
+        unknown = await it.client.get("/v2/nvcf/nothing")
 
     assert (unknown.status_code, known.status_code) == (401, 404)
     assert "this release does not serve" in known.json()["detail"]

@@ -146,7 +146,6 @@ async def test_row_4_a_key_limited_to_one_function() -> None:
         pytest.param({"models": [{"name": "m"}]}, id="row 10: model without version"),
         pytest.param({"models": [MODEL, MODEL]}, id="row 10: model twice"),
         pytest.param({"resources": [{"version": "1", "uri": RESOURCE_URI}]}, id="row 10: resource without name"),
-        pytest.param({"telemetries": {"logsTelemetryId": RANDOM_ID}}, id="telemetries cannot be kept"),
         pytest.param({"telemetries": {}}, id="row 17: empty telemetries"),
         pytest.param({"llmInvocationConfig": {"priority": {"defaultPriority": 1}}}, id="row 49: llm on DEFAULT"),
     ],

@@ -102,3 +102,24 @@ def test_limits_are_read_and_nonsense_is_refused() -> None:
     assert spec.limits(DockerSettings(memory="8g")).memory == 8 * 1024**3
     with pytest.raises(Fatal, match=r"docker\.memory"):
         spec.limits(DockerSettings(memory="lots"))
+
+
+def test_an_account_s_credentials_are_tried_before_the_machine_s() -> None:
+    """In turn; without any, nothing is sent; another host's are a matter of the caller."""
+    a, b, file = {"username": "a"}, {"username": "b"}, {"username": "f"}
+
+    assert credentials.in_turn([a, b], file) == [(False, a), (False, b), (True, file)]
+    assert credentials.in_turn([a], None) == [(True, a)]
+    assert credentials.in_turn([], file) == [(True, file)]
+    assert credentials.in_turn([], None) == [(True, None)]
+
+
+def test_only_a_refusal_is_worth_another_credential() -> None:
+    """What is missing or unreachable stays so, whoever asks."""
+    assert errors.is_refusal("denied: requested access to the resource is denied")
+    assert not errors.is_refusal("manifest unknown")
+    assert not errors.is_refusal("unauthorized: dial tcp: i/o timeout")
+    found = reference.parse("nvcr.io/acme/echo:1")
+    assert found is not None
+    failure = errors.pull_failure(found, "unauthorized", credentials.Credentials("f"), tried=2)
+    assert "account's registry credentials" in failure.message

@@ -24,8 +24,10 @@ from gpufn.api import (
     openapi,
     problems,
     queues,
+    registries,
     secrets,
     skyway,
+    telemetries,
     tokens,
     why,
 )
@@ -40,6 +42,8 @@ VERSION = "/functions/{functionId}/versions/{functionVersionId}"
 DEPLOYMENT = "/v2/nvcf/deployments" + VERSION
 SHARING = "/v2/nvcf/authorizations/functions/{functionId}"
 SHARING_VERSION = "/v2/nvcf/authorizations" + VERSION
+TELEMETRY = "/v2/nvcf/telemetries"
+CREDENTIAL = "/v2/nvcf/registry-credentials"
 OWN = "/v2/gpufn"
 
 LIST = ("list_functions", "list_functions_details")
@@ -52,6 +56,8 @@ QUEUE = ("queue_details",)
 AUTHORIZE = ("authorize_clients",)
 GROUPS = ("list_cluster_groups",)
 SECRETS = ("update_secrets",)
+TELEMETRIES = ("manage_telemetries",)
+REGISTRIES = ("manage_registry_credentials",)
 INVOKE = ("invoke_function",)
 KEYS = ("manage_keys",)
 SUPER = ("account_setup",)
@@ -95,6 +101,8 @@ IN_AN_ACCOUNT = (
     Route("PUT", "/v2/nvcf" + VERSION, functions.update_version, UPDATE),
     Route("PUT", "/v2/nvcf/metadata" + VERSION, functions.update_version, UPDATE),
     Route("DELETE", "/v2/nvcf" + VERSION, functions.delete_version, DELETE),
+    Route("PUT", "/v2/nvcf/ratelimit" + VERSION, functions.update_rate_limit, UPDATE),
+    Route("DELETE", "/v2/nvcf/ratelimit" + VERSION, functions.clear_rate_limit, UPDATE),
     Route("POST", DEPLOYMENT, deployments.create_deployment, DEPLOY),
     Route("GET", DEPLOYMENT, deployments.get_deployment, DEPLOY),
     Route("PUT", DEPLOYMENT, deployments.replace_deployment, DEPLOY),
@@ -123,6 +131,17 @@ IN_AN_ACCOUNT = (
     Route("GET", "/v2/nvcf/clusterGroups", clusters.cluster_groups, GROUPS),
     Route("PUT", "/v2/nvcf/secrets" + VERSION, secrets.update_secrets, SECRETS),
     Route("POST", OWN + "/master-key/rotate", secrets.rotate_master_key, SUPER),
+    Route("PUT", "/v2/nvcf/secrets/telemetries/{telemetryId}", telemetries.update_telemetry_secret, SECRETS),
+    Route("POST", TELEMETRY, telemetries.create_telemetry, TELEMETRIES),
+    Route("GET", TELEMETRY, telemetries.list_telemetries, TELEMETRIES),
+    Route("GET", TELEMETRY + "/{telemetryId}", telemetries.get_telemetry, TELEMETRIES),
+    Route("DELETE", TELEMETRY + "/{telemetryId}", telemetries.delete_telemetry, TELEMETRIES),
+    Route("POST", CREDENTIAL, registries.create_credential, REGISTRIES),
+    Route("GET", CREDENTIAL, registries.list_credentials, REGISTRIES),
+    Route("GET", CREDENTIAL + "/{registryCredentialId}", registries.get_credential, REGISTRIES),
+    Route("PATCH", CREDENTIAL + "/{registryCredentialId}", registries.update_credential, REGISTRIES),
+    Route("DELETE", CREDENTIAL + "/{registryCredentialId}", registries.delete_credential, REGISTRIES),
+    Route("GET", "/v2/nvcf/recognized-registries", registries.recognized_registries, REGISTRIES),
     Route("POST", "/v2/nvcf/assets", assets.create_asset, INVOKE),
     Route("GET", "/v2/nvcf/assets", assets.list_assets, INVOKE),
     Route("GET", "/v2/nvcf/assets/{assetId}", assets.get_asset, INVOKE),

@@ -15,6 +15,7 @@ from gpufn.auth.keyring import Keyring
 from gpufn.auth.tokens import Issuer, Signer
 from gpufn.model.cluster import Cluster
 from gpufn.model.ids import InstanceId
+from gpufn.model.registry import KNOWN, Registry
 from gpufn.runtime.clock import utc_now
 from gpufn.runtime.hub import Hints
 from gpufn.scaling.load import LoadBoard
@@ -72,6 +73,8 @@ class Context:
     logs: LogSource
     objects: Objects
     started_at: datetime
+    registries: Sequence[Registry] = KNOWN
+    """Those that are recognised."""
     backends: Callable[[], Awaitable[Sequence[BackendStatus]]] = _no_backends
     assets: AssetSettings = field(default_factory=AssetSettings)
     public_url: str = ""

@@ -10,9 +10,11 @@ from typing import Annotated
 from fastapi import Query, Response
 
 from gpufn.api.context import Context, Ctx
+from gpufn.api.llm import fit, propagate
 from gpufn.api.parameters import FunctionIdPath, VersionIdPath, Visibility, visibilities
 from gpufn.api.secrets import put
 from gpufn.api.security import Caller
+from gpufn.api.telemetries import check_choice
 from gpufn.api.views import Seen, known_version, known_versions, known_versions_of, own_version, refuse_public, see
 from gpufn.auth.access import require_account, require_function
 from gpufn.model import event
@@ -23,12 +25,12 @@ from gpufn.model.function import FunctionType, FunctionVersion
 from gpufn.model.ids import FunctionId, VersionId, new_id
 from gpufn.model.secret import version_place
 from gpufn.model.status import FunctionStatus
-from gpufn.store import accounts, authorizations, deployments, events, functions, secrets
+from gpufn.store import accounts, authorizations, deployments, events, functions, secrets, telemetries
 from gpufn.store.database import Transaction
+from gpufn.wire.artifacts import updated_models
 from gpufn.wire.function_views import FunctionDto, FunctionResponse, ListFunctionIdsResponse, ListFunctionsResponse
 from gpufn.wire.functions import CreateFunctionRequest, UpdateFunctionRequest
 from gpufn.wire.instances import ActiveInstanceDto
-from gpufn.wire.llm import check_same_kind
 from gpufn.wire.secrets import secrets_of
 
 
@@ -44,9 +46,8 @@ async def create_function(caller: Caller, context: Ctx, *, body: CreateFunctionR
         limit = account.max_functions
         if limit is not None and functions.count(tx, caller.nca_id) >= limit:
             raise Invalid(f"Reached or exceeded the max limit for the number of functions allowed: {limit}")
-        functions.insert(tx, version)
+        _keep(tx, context, version, body)
         _tell(tx, caller, version, EventKind.VERSION_CREATED, version.created_at)
-        _keep_secrets(tx, context, version, body)
 
     await context.db.run(write)
     context.hints.hint("version", version.id)
@@ -64,11 +65,10 @@ async def create_version(
             refuse_public(tx, function_id, "", "Cannot create version of a public function")
         siblings = functions.of_function(tx, caller.nca_id, function_id)
         require_function(caller, function_id)
-        fitting = _fit(version, siblings)
-        functions.insert(tx, fitting)
+        fitting = fit(version, siblings)
+        _keep(tx, context, fitting, body)
         _tell(tx, caller, fitting, EventKind.VERSION_CREATED, fitting.created_at)
-        _keep_secrets(tx, context, fitting, body)
-        return fitting, _propagate_priority(tx, fitting, siblings)
+        return fitting, propagate(tx, fitting, siblings)
 
     version, changed = await context.db.run(write)
     for version_id in (version.id, *changed):
@@ -122,19 +122,40 @@ async def get_version(
 async def update_version(
     caller: Caller, context: Ctx, *, function_id: FunctionIdPath, version_id: VersionIdPath, body: UpdateFunctionRequest
 ) -> FunctionResponse:
-    """Replace tags, rate limit or LLM priority. Everything else of a version never changes."""
+    """Replace tags, rate limit, limits and routing of LLM models, or LLM priority. All else never changes."""
 
     def write(tx: Transaction) -> tuple[Seen, list[str]]:
         seen = own_version(tx, caller, function_id, version_id)
         after = _updated(seen.version, body)
         functions.save(tx, after)
-        siblings = functions.of_function(tx, caller.nca_id, function_id) if body.llm_invocation_config else []
-        return replace(seen, version=after), _propagate_priority(tx, after, siblings)
+        changes_llm = body.llm_invocation_config or body.model_updates
+        siblings = functions.of_function(tx, caller.nca_id, function_id) if changes_llm else []
+        return replace(seen, version=after), propagate(tx, after, siblings)
 
     seen, changed = await context.db.run(write)
     for changed_id in (version_id, *changed):
         context.hints.hint("version", changed_id)
     return FunctionResponse(function=FunctionDto.of(seen.version, seen.condition.status))
+
+
+async def update_rate_limit(
+    caller: Caller, context: Ctx, *, function_id: FunctionIdPath, version_id: VersionIdPath, body: UpdateFunctionRequest
+) -> Response:
+    """Set the rate limit of a version (section 11). Deprecated: PUT of the version does the same."""
+    if body.rate_limit is None:
+        raise Invalid("rateLimit: must be given; DELETE clears the limit")
+    change = UpdateFunctionRequest(rate_limit=body.rate_limit)
+    await update_version(caller, context, function_id=function_id, version_id=version_id, body=change)
+    return Response(status_code=204)
+
+
+async def clear_rate_limit(
+    caller: Caller, context: Ctx, *, function_id: FunctionIdPath, version_id: VersionIdPath
+) -> Response:
+    """Remove the rate limit of a version, if it has one. Deprecated: PUT of the version with a null does the same."""
+    change = UpdateFunctionRequest(rate_limit=None)
+    await update_version(caller, context, function_id=function_id, version_id=version_id, body=change)
+    return Response(status_code=204)
 
 
 async def delete_version(
@@ -148,6 +169,7 @@ async def delete_version(
         if seen.deployment is not None:
             deployments.delete(tx, seen.deployment.id)
         secrets.delete(tx, version_place(caller.nca_id, version_id))
+        telemetries.release(tx, version_id)
         functions.delete(tx, version_id)
         _tell(tx, caller, seen.version, EventKind.VERSION_DELETED, context.now())
         last = not functions.siblings(tx, caller.nca_id, function_id)
@@ -184,34 +206,15 @@ def _new_version(context: Context, caller: Principal, body: CreateFunctionReques
     )
 
 
-def _keep_secrets(tx: Transaction, context: Context, version: FunctionVersion, body: CreateFunctionRequest) -> None:
+def _keep(tx: Transaction, context: Context, version: FunctionVersion, body: CreateFunctionRequest) -> None:
+    """Record a new version with its secrets and the telemetry endpoints it uses."""
+    chosen = version.definition.telemetries
+    if chosen is not None:
+        check_choice(tx, version.nca_id, chosen)
+        telemetries.use(tx, version.id, chosen.by_type().values())
+    functions.insert(tx, version)
     if body.secrets:
         put(tx, context, version_place(version.nca_id, version.id), secrets_of(body.secrets))
-
-
-def _fit(version: FunctionVersion, siblings: list[FunctionVersion]) -> FunctionVersion:
-    """Check a new version against the older ones; an LLM version inherits the priority (section 12)."""
-    kind, oldest = version.definition.function_type, siblings[0]
-    if FunctionType.LLM not in {kind, *(s.definition.function_type for s in siblings)}:
-        return version
-    for sibling in siblings:
-        if sibling.definition.function_type is not kind:
-            raise Invalid(
-                f"functionType: function id '{version.function_id}' is of type "
-                f"{sibling.definition.function_type.value}, so a version cannot be {kind.value}"
-            )
-        check_same_kind(version.definition.models, sibling.definition.models)
-    return version if version.llm_invocation is not None else replace(version, llm_invocation=oldest.llm_invocation)
-
-
-def _propagate_priority(tx: Transaction, version: FunctionVersion, siblings: list[FunctionVersion]) -> list[str]:
-    """The LLM priority is one for all versions of a function (section 12). Returns the versions that changed."""
-    if version.definition.function_type is not FunctionType.LLM:
-        return []
-    differing = [s for s in siblings if s.id != version.id and s.llm_invocation != version.llm_invocation]
-    for sibling in differing:
-        functions.save(tx, replace(sibling, llm_invocation=version.llm_invocation))
-    return [s.id for s in differing]
 
 
 def _updated(version: FunctionVersion, body: UpdateFunctionRequest) -> FunctionVersion:
@@ -219,6 +222,11 @@ def _updated(version: FunctionVersion, body: UpdateFunctionRequest) -> FunctionV
         if version.definition.function_type is not FunctionType.LLM:
             raise Invalid("llmInvocationConfig: only for functions of functionType LLM")
         version = replace(version, llm_invocation=body.llm_invocation_config.to_model())
+    if body.model_updates:
+        if version.definition.function_type is not FunctionType.LLM:
+            raise Invalid("modelUpdates: only for functions of functionType LLM")
+        models = updated_models(version.definition.models, body.model_updates)
+        version = replace(version, definition=replace(version.definition, models=models))
     if body.tags is not None:
         version = replace(version, tags=body.tags)
     if body.rate_limit is not None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from gpufn.auth.access import reaches, require_version
 from gpufn.model.access import Principal
+from gpufn.model.account import Account
 from gpufn.model.deployment import Deployment
 from gpufn.model.errors import Forbidden, Invalid, NotFound
 from gpufn.model.function import FunctionVersion
 from gpufn.model.instance import Instance
 from gpufn.model.sharing import PUBLIC, Relation, relation
 from gpufn.model.status import Condition, condition
-from gpufn.store import authorizations, deployments, functions, instances
+from gpufn.store import accounts, authorizations, deployments, functions, instances
 from gpufn.store.database import Transaction
 
 
@@ -30,6 +31,14 @@ class Seen:
         deployment = self.deployment
         of_this = [i for i in self.instances if deployment is not None and i.deployment_id == deployment.id]
         return condition(deployment, of_this)
+
+
+def account_of(tx: Transaction, caller: Principal) -> Account:
+    """The caller's account; raises NotFound for a key whose account is gone."""
+    account = accounts.get(tx, caller.nca_id)
+    if account is None:
+        raise NotFound(f"Account '{caller.nca_id}': Not found")
+    return account
 
 
 def see(tx: Transaction, versions: Sequence[FunctionVersion]) -> list[Seen]:

@@ -16,6 +16,15 @@ Files: TypeAlias = Mapping[str, str]
 
 
 @dataclass(frozen=True)
+class Login:
+    """A credential for one registry; sent to exactly that host."""
+
+    host: str
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class LaunchRequest:
     """Everything a backend needs to start one instance."""
 
@@ -44,6 +53,8 @@ class LaunchRequest:
     region: str
     secrets: Files = field(default_factory=dict, repr=False)
     """What the instance finds in /var/secrets. Never part of what a backend writes down about a launch."""
+    logins: tuple[Login, ...] = field(default=(), repr=False)
+    """Credentials of the account for the registry of ``image``, to be tried in turn. Never written down either."""
 
 
 class Phase(StrEnum):

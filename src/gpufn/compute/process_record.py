@@ -65,7 +65,7 @@ def dump(record: Record) -> str:
     """The record as JSON, without the secrets: those have files of their own."""
     content = asdict(record)
     if content["request"] is not None:
-        del content["request"]["secrets"]
+        del content["request"]["secrets"], content["request"]["logins"]
     return json.dumps(content)
 
 

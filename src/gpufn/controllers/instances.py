@@ -16,7 +16,7 @@ from gpufn.controllers.context import Context
 from gpufn.controllers.launching import launch_request
 from gpufn.controllers.plan import Become, Fail, Launch, Limits, Sight, Step, Terminate, Wait, step
 from gpufn.controllers.routes import Routes
-from gpufn.controllers.secrets import files_of, of_version
+from gpufn.controllers.secrets import files_of, for_launch, logins_of
 from gpufn.model import event
 from gpufn.model.deployment import DeploymentWanted
 from gpufn.model.errors import Stale, Unavailable
@@ -139,12 +139,12 @@ class Instances:
         if isinstance(request, Failure):
             return await self._fail(instance, request)
         placing = entered(instance.phases, StartPhase.PLACING, self._context.now())
-        sealed = await self._context.db.run(lambda tx: of_version(tx, instance.nca_id, instance.version_id))
+        nca_id, version_id, image, ring = instance.nca_id, instance.version_id, request.image, self._context.keyring
+        sealed = await self._context.db.run(lambda tx: for_launch(tx, nca_id, version_id, image))
         try:
-            files = files_of(self._context.keyring, sealed)
+            request = replace(request, secrets=files_of(ring, sealed), logins=logins_of(ring, sealed))
         except Unavailable as error:
             return await self._fail(instance, Failure(FailureKind.START, error.message, permanent=True))
-        request = replace(request, secrets=files)
         await self._context.backend.launch(request)
         if instance.status is S.PENDING:
             after = instance.to(S.STARTING, now=self._context.now())

@@ -6,21 +6,39 @@ nothing has to be remembered, and a value that was lost on the way arrives with 
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from gpufn.auth.keyring import Keyring
-from gpufn.compute.backend import BackendError, Files
+from gpufn.compute.backend import BackendError, Files, Login
+from gpufn.compute.docker import reference
 from gpufn.controllers.context import Context
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import InstanceStatus as S
-from gpufn.model.secret import SealedSecret, version_place
+from gpufn.model.registry import ArtifactType
+from gpufn.model.secret import SealedSecret, registry_place, telemetry_place, version_place
 from gpufn.runtime.controller import Controller
-from gpufn.store import functions, instances, secrets
+from gpufn.store import functions, instances, registries, secrets, telemetries
 from gpufn.store.database import Transaction
 
 FILE = "secrets.json"
 """All secrets of a version or a task: an object from name to value (auth page, section 11)."""
+
+ACCOUNT_FILE = "accounts-secrets.json"
+"""The secrets of the telemetry endpoints that it uses."""
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What an instance is to find: its own secrets, and those of the account that it uses. ``registry``: what its
+    image is fetched with, each with the host it is for.
+    """
+
+    own: Sequence[SealedSecret]
+    account: Sequence[SealedSecret] = ()
+    registry: Sequence[tuple[str, SealedSecret]] = ()
 
 
 class Secrets:
@@ -51,20 +69,52 @@ class Secrets:
         return None
 
 
-def _read(tx: Transaction, version_id: str) -> tuple[list[SealedSecret], list[InstanceId]]:
+def _read(tx: Transaction, version_id: str) -> tuple[Sealed, list[InstanceId]]:
     version = functions.find(tx, version_id)
     if version is None:
-        return [], []
+        return Sealed(()), []
     launched = [i.id for i in instances.of_version(tx, version_id) if i.is_live and i.status is not S.PENDING]
     return of_version(tx, version.nca_id, version_id), launched
 
 
-def of_version(tx: Transaction, nca_id: str, version_id: str) -> list[SealedSecret]:
+def of_version(tx: Transaction, nca_id: str, version_id: str) -> Sealed:
     """What an instance of the version is to be given."""
-    return secrets.in_place(tx, version_place(nca_id, version_id))
+    used = telemetries.used_by(tx, version_id)
+    return Sealed(
+        secrets.in_place(tx, version_place(nca_id, version_id)),
+        [one for telemetry_id in used for one in secrets.in_place(tx, telemetry_place(nca_id, telemetry_id))],
+    )
 
 
-def files_of(keyring: Keyring, sealed: Iterable[SealedSecret]) -> Files:
-    """The files for /var/secrets; none where there is no secret. Raises Unavailable for one that cannot be opened."""
+def for_launch(tx: Transaction, nca_id: str, version_id: str, image: str) -> Sealed:
+    """The same, with the credentials of the account for the registry of ``image``."""
+    return replace(of_version(tx, nca_id, version_id), registry=of_registry(tx, nca_id, image))
+
+
+def of_registry(tx: Transaction, nca_id: str, image: str) -> list[tuple[str, SealedSecret]]:
+    """The account's credentials for the registry of ``image``, the last changed first."""
+    found = reference.parse(image)
+    if found is None:
+        return []
+    credentials = registries.for_host(tx, nca_id, found.registry, ArtifactType.CONTAINER)
+    return [(c.hostname, one) for c in credentials for one in secrets.in_place(tx, registry_place(nca_id, c.id))]
+
+
+def logins_of(keyring: Keyring, sealed: Sealed) -> tuple[Login, ...]:
+    """The credentials for the registry. Raises Unavailable for one that cannot be opened."""
+    found = []
+    for host, one in sealed.registry:
+        user, _, password = base64.b64decode(str(keyring.open(one).value)).decode().partition(":")
+        found.append(Login(host, user, password))
+    return tuple(found)
+
+
+def files_of(keyring: Keyring, sealed: Sealed) -> Files:
+    """The files for /var/secrets, none for what is empty. Raises Unavailable for a secret that cannot be opened."""
+    own, account = _text(keyring, sealed.own), _text(keyring, sealed.account)
+    return {name: text for name, text in ((FILE, own), (ACCOUNT_FILE, account)) if text}
+
+
+def _text(keyring: Keyring, sealed: Sequence[SealedSecret]) -> str:
     values = {secret.name: secret.value for secret in map(keyring.open, sealed)}
-    return {FILE: json.dumps(values, ensure_ascii=False)} if values else {}
+    return json.dumps(values, ensure_ascii=False) if values else ""

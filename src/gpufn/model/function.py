@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from gpufn.model.ids import AccountId, FunctionId, VersionId
+from gpufn.model.telemetry import TelemetryChoice
 
 
 class FunctionType(StrEnum):
@@ -55,7 +56,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Definition:
-    """What was given at creation and never changes."""
+    """What was given at creation. It never changes, but for limits and routing of the models of an LLM function."""
 
     inference_url: str
     health: Health
@@ -70,6 +71,7 @@ class Definition:
     function_type: FunctionType = FunctionType.DEFAULT
     api_body_format: ApiBodyFormat = ApiBodyFormat.CUSTOM
     description: str = ""
+    telemetries: TelemetryChoice | None = None
 
     @property
     def port(self) -> int:

@@ -13,6 +13,8 @@ InstanceId = NewType("InstanceId", str)
 InvocationId = NewType("InvocationId", str)
 KeyId = NewType("KeyId", str)
 AssetId = NewType("AssetId", str)
+TelemetryId = NewType("TelemetryId", str)
+RegistryCredentialId = NewType("RegistryCredentialId", str)
 AccountId = NewType("AccountId", str)
 """``ncaId`` on the wire: an opaque string, never a UUID (control-plane page, section 1)."""
 

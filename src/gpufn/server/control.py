@@ -26,6 +26,7 @@ from gpufn.controllers.all import Controllers
 from gpufn.controllers.context import Context as ControllersContext
 from gpufn.controllers.stopping import record_stopped
 from gpufn.model.errors import Fatal, Unavailable
+from gpufn.model.registry import with_custom
 from gpufn.runtime.clock import loop_now, utc_now
 from gpufn.runtime.hub import Hints, Retained
 from gpufn.runtime.log import get_logger
@@ -85,6 +86,7 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
             backend,
             objects,
             started_at=utc_now(),
+            registries=with_custom(settings.registries.custom),
             backends=lambda: _report(backend),
             assets=settings.assets,
             public_url=settings.server.public_url,

@@ -16,6 +16,7 @@ from gpufn.settings.tree import (
     LogSettings,
     ObjectSettings,
     ProcessSettings,
+    RegistrySettings,
     ServerSettings,
     Settings,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "LogSettings",
     "ObjectSettings",
     "ProcessSettings",
+    "RegistrySettings",
     "ServerSettings",
     "Settings",
     "get",

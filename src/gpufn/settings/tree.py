@@ -184,6 +184,14 @@ class DockerSettings:
 
 
 @dataclass(frozen=True)
+class RegistrySettings:
+    """The registries that credentials may be for, beside the well-known ones."""
+
+    custom: str = ""
+    """More registries of images and charts, ``name=host`` each, separated by commas: ``Harbor=harbor.example.com``."""
+
+
+@dataclass(frozen=True)
 class ClusterSettings:
     """The cluster that this machine is."""
 
@@ -233,6 +241,7 @@ class Settings:
     controllers: ControllerSettings = ControllerSettings()
     process: ProcessSettings = ProcessSettings()
     docker: DockerSettings = DockerSettings()
+    registries: RegistrySettings = RegistrySettings()
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()
     log: LogSettings = LogSettings()

@@ -58,6 +58,14 @@ def of_function(tx: sa.Connection, nca_id: str, function_id: str) -> list[Functi
     return found
 
 
+def from_host(tx: sa.Connection, nca_id: str, host: str) -> FunctionVersion | None:
+    """A version of the account that names something on ``host``: an image, a chart, a model."""
+    text = sa.cast(table.c.definition, sa.Text)
+    named = sa.or_(text.contains(f'"{host}/', autoescape=True), text.contains(f"://{host}/", autoescape=True))
+    row = tx.execute(table.select().where(table.c.nca_id == nca_id, named).order_by(*ORDER).limit(1)).first()
+    return None if row is None else _load(row)
+
+
 def ids(tx: sa.Connection) -> Sequence[str]:
     """The id of every version there is."""
     return tx.execute(sa.select(table.c.id)).scalars().all()
@@ -69,11 +77,12 @@ def count(tx: sa.Connection, nca_id: str) -> int:
 
 
 def save(tx: sa.Connection, version: FunctionVersion) -> None:
-    """Write what may change (tags, limits), if nobody has since it was read; raises Stale otherwise."""
+    """Write what may change (tags, limits, models), if nobody has since it was read; raises Stale otherwise."""
     done = tx.execute(
         table.update()
         .where(table.c.id == version.id, table.c.revision == version.revision)
         .values(
+            definition=version.definition,
             tags=version.tags,
             rate_limit=version.rate_limit,
             llm_invocation=version.llm_invocation,

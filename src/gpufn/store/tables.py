@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import sqlalchemy as sa
 
 from gpufn.model.access import Resource
@@ -9,7 +11,9 @@ from gpufn.model.deployment import Autoscaling, DeploymentWanted, Placement
 from gpufn.model.event import EventKind
 from gpufn.model.function import Definition, RateLimit
 from gpufn.model.instance import Address, Failure, InstanceStatus
+from gpufn.model.registry import ArtifactType, Provisioner
 from gpufn.model.startup import Mark
+from gpufn.model.telemetry import TelemetryProtocol, TelemetryProvider, TelemetryType
 from gpufn.store.types import JsonOf, UtcDateTime
 
 metadata = sa.MetaData(
@@ -17,7 +21,7 @@ metadata = sa.MetaData(
 )
 
 
-def _enum(kind: type[DeploymentWanted | InstanceStatus | EventKind], length: int = 16) -> sa.Enum:
+def _enum(kind: type[StrEnum], length: int = 16) -> sa.Enum:
     return sa.Enum(kind, native_enum=False, length=length, values_callable=lambda members: [m.value for m in members])
 
 
@@ -182,4 +186,42 @@ assets = sa.Table(
     sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("uploaded_at", UtcDateTime),
+)
+
+telemetries = sa.Table(
+    "telemetries",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("nca_id", sa.String(64), nullable=False, index=True),
+    sa.Column("name", sa.String(48), nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("protocol", _enum(TelemetryProtocol), nullable=False),
+    sa.Column("provider", _enum(TelemetryProvider), nullable=False),
+    sa.Column("types", JsonOf(tuple[TelemetryType, ...]), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("nca_id", "name"),
+)
+
+telemetry_uses = sa.Table(
+    "telemetry_uses",
+    metadata,
+    sa.Column("version_id", sa.String(36), primary_key=True),
+    sa.Column("telemetry_id", sa.String(36), primary_key=True, index=True),
+)
+
+registry_credentials = sa.Table(
+    "registry_credentials",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("nca_id", sa.String(64), nullable=False, index=True),
+    sa.Column("name", sa.String(48), nullable=False),
+    sa.Column("hostname", sa.String(253), nullable=False),
+    sa.Column("artifact_types", JsonOf(tuple[ArtifactType, ...]), nullable=False),
+    sa.Column("tags", JsonOf(tuple[str, ...]), nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("provisioned_by", _enum(Provisioner), nullable=False),
+    sa.Column("legacy_key", sa.Boolean, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("nca_id", "hostname", "name"),
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from pydantic import Field
 
-from gpufn.model.errors import Invalid
+from gpufn.model.errors import Invalid, NotFound
 from gpufn.model.function import Artifact
 from gpufn.wire.base import Wire
-from gpufn.wire.llm import LlmConfigDto
+from gpufn.wire.llm import LlmConfigDto, LlmConfigUpdateDto
 
 _NGC = re.compile(
     r"https://api(?:\.stg|\.canary)?\.ngc\.nvidia\.com/v2/org/[^/\s]+(?:/team/[^/\s]+)?"
@@ -35,6 +36,40 @@ class FunctionModelDto(Wire):
     def of(artifact: Artifact) -> FunctionModelDto:
         llm = LlmConfigDto.model_validate(artifact.llm) if artifact.llm is not None else None
         return FunctionModelDto(name=artifact.name, version=artifact.version, uri=artifact.uri, llm_config=llm)
+
+
+class ModelUpdateDto(Wire):
+    """An element of ``modelUpdates`` (section 6.8)."""
+
+    model_name: str = Field(min_length=1, max_length=256, pattern=r"\S")
+    llm_config: LlmConfigUpdateDto
+
+
+def check_model_updates(updates: tuple[ModelUpdateDto, ...]) -> None:
+    """Raises Invalid for updates that are wrong whatever the models are."""
+    _check_unique("modelUpdates", [u.model_name for u in updates])
+    for update in updates:
+        update.llm_config.check(update.model_name)
+
+
+def updated_models(models: tuple[Artifact, ...], updates: tuple[ModelUpdateDto, ...]) -> tuple[Artifact, ...]:
+    """The models of a version after an update; raises NotFound for a model it has not, Invalid for one without
+    llmConfig.
+    """
+    by_name = {u.model_name: u.llm_config for u in updates}
+    unknown = sorted(by_name.keys() - {m.name for m in models})
+    if unknown:
+        raise NotFound(f"modelUpdates: there is no model '{unknown[0]}'; there are {', '.join(m.name for m in models)}")
+    after = []
+    for model in models:
+        update = by_name.get(model.name)
+        if update is not None:
+            if model.llm is None:
+                raise Invalid(f"modelUpdates: model '{model.name}' has no llmConfig, so there is nothing to update")
+            changes = update.model_dump(mode="json", by_alias=True, exclude_none=True)
+            model = replace(model, llm={**model.llm, **changes})  # noqa: PLW2901
+        after.append(model)
+    return tuple(after)
 
 
 class FunctionResourceDto(Wire):

@@ -13,6 +13,7 @@ from gpufn.wire.functions import EnvironmentVariableDto, HealthDto
 from gpufn.wire.instances import ActiveInstanceDto
 from gpufn.wire.rates import RateLimitDto
 from gpufn.wire.scalars import Timestamp
+from gpufn.wire.telemetries import TelemetriesDto
 
 HIDDEN = frozenset(
     {
@@ -59,6 +60,7 @@ class FunctionDto(Wire):
     tags: tuple[str, ...] | None = None
     rate_limit: RateLimitDto | None = None
     llm_invocation_config: dict[str, Any] | None = None
+    telemetries: TelemetriesDto | None = None
     secrets: tuple[str, ...] | None = None
     """Names only, and only where they are asked for."""
     active_instances: tuple[ActiveInstanceDto, ...] | None = None
@@ -105,6 +107,7 @@ class FunctionDto(Wire):
             tags=version.tags or None,
             rate_limit=version.rate_limit and RateLimitDto.of(version.rate_limit),
             llm_invocation_config=version.llm_invocation,
+            telemetries=TelemetriesDto.of(d.telemetries) if d.telemetries is not None else None,
             secrets=tuple(secrets) or None,
             active_instances=active,
         )

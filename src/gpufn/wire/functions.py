@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
 from gpufn.model.errors import Invalid
 from gpufn.model.function import ApiBodyFormat, Definition, FunctionType, Health, HealthProtocol
-from gpufn.wire.artifacts import FunctionModelDto, FunctionResourceDto, check_models, check_resources
+from gpufn.wire.artifacts import (
+    FunctionModelDto,
+    FunctionResourceDto,
+    ModelUpdateDto,
+    check_model_updates,
+    check_models,
+    check_resources,
+)
 from gpufn.wire.base import Wire
 from gpufn.wire.llm import LlmInvocationConfigDto
 from gpufn.wire.rates import RateLimitDto
@@ -29,6 +36,7 @@ from gpufn.wire.scalars import (
     Uri,
 )
 from gpufn.wire.secrets import SecretList, secrets_of
+from gpufn.wire.telemetries import TelemetriesDto
 
 MAX_ENVIRONMENT = 1024
 MAX_ARTIFACTS = 256
@@ -105,11 +113,10 @@ class CreateFunctionRequest(Wire):
     rate_limit: RateLimitDto | None = None
     llm_invocation_config: LlmInvocationConfigDto | None = None
     secrets: SecretList | None = None
-    telemetries: Any = None
+    telemetries: TelemetriesDto | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> CreateFunctionRequest:
-        _refuse_unkept(self)
         _check_image_or_chart(self)
         secrets_of(self.secrets or ())
         is_llm = self.function_type is FunctionType.LLM
@@ -138,6 +145,7 @@ class CreateFunctionRequest(Wire):
             function_type=self.function_type or FunctionType.DEFAULT,
             api_body_format=self.api_body_format or ApiBodyFormat.CUSTOM,
             description=self.description or self.name,
+            telemetries=self.telemetries.to_model() if self.telemetries is not None else None,
         )
 
     def _default_health(self) -> Health:
@@ -151,25 +159,19 @@ class UpdateFunctionRequest(Wire):
     tags: Tags | None = None
     rate_limit: RateLimitDto | None = None
     llm_invocation_config: LlmInvocationConfigDto | None = None
-    model_updates: Any = None
+    model_updates: Annotated[tuple[ModelUpdateDto, ...], Field(max_length=MAX_ARTIFACTS)] | None = None
 
     @model_validator(mode="after")
     def _effective(self) -> UpdateFunctionRequest:
-        if self.model_updates:
-            raise Invalid("modelUpdates: this release cannot change a model's llmConfig; create a new version instead")
-        if self.tags is None and self.llm_invocation_config is None and "rate_limit" not in self.model_fields_set:
-            raise Invalid("at least one of tags, rateLimit, llmInvocationConfig must be given")
+        given = (self.tags is not None, self.llm_invocation_config is not None, bool(self.model_updates))
+        if not any(given) and "rate_limit" not in self.model_fields_set:
+            raise Invalid("at least one of tags, rateLimit, modelUpdates, llmInvocationConfig must be given")
+        check_model_updates(self.model_updates or ())
         return self
 
     @property
     def clears_rate_limit(self) -> bool:
         return self.rate_limit is None and "rate_limit" in self.model_fields_set
-
-
-def _refuse_unkept(body: CreateFunctionRequest) -> None:
-    """Never drop silently what cannot be kept."""
-    if body.telemetries is not None:
-        raise Invalid("telemetries: this release has no telemetry endpoints; leave the member out")
 
 
 def _check_image_or_chart(body: CreateFunctionRequest) -> None:

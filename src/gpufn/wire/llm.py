@@ -47,18 +47,35 @@ class LlmConfigDto(Wire):
         """Raises Invalid naming the member and the model."""
         if not self.uris:
             raise Invalid(f"llmConfig.uris: model '{model}' needs at least one")
-        if self.token_rate_limit and self.token_rate_limit.strip():
-            try:
-                check_rates(self.token_rate_limit, units="SMHDW")
-            except ValueError as error:
-                raise Invalid(
-                    f"llmConfig.tokenRateLimit: model '{model}': '{self.token_rate_limit[:256]}' {error}"
-                ) from error
-        if self.routing_method and not is_routing_method(self.routing_method):
+        _check_limit_and_routing(model, self.token_rate_limit, self.routing_method)
+
+
+class LlmConfigUpdateDto(Wire):
+    """What may change about ``llmConfig``; what is left out stays."""
+
+    token_rate_limit: str | None = None
+    routing_method: str | None = None
+
+    def check(self, model: str) -> None:
+        """Raises Invalid naming the member and the model."""
+        if self.token_rate_limit is None and self.routing_method is None:
             raise Invalid(
-                f"llmConfig.routingMethod: model '{model}': '{self.routing_method[:256]}' must be one of "
-                + ", ".join(sorted(ROUTING_METHODS))
+                f"modelUpdates: model '{model}': llmConfig needs at least one of tokenRateLimit, routingMethod"
             )
+        _check_limit_and_routing(model, self.token_rate_limit, self.routing_method)
+
+
+def _check_limit_and_routing(model: str, limit: str | None, routing: str | None) -> None:
+    if limit and limit.strip():
+        try:
+            check_rates(limit, units="SMHDW")
+        except ValueError as error:
+            raise Invalid(f"llmConfig.tokenRateLimit: model '{model}': '{limit[:256]}' {error}") from error
+    if routing and not is_routing_method(routing):
+        raise Invalid(
+            f"llmConfig.routingMethod: model '{model}': '{routing[:256]}' must be one of "
+            + ", ".join(sorted(ROUTING_METHODS))
+        )
 
 
 class PriorityDto(Wire):

@@ -100,6 +100,7 @@ def names_of(kind: type[StrEnum]) -> WithJsonSchema:
 Uuid: TypeAlias = Annotated[
     str, AfterValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"}), Field(max_length=64)
 ]
+OptionalUuid: TypeAlias = Annotated[Uuid | None, BeforeValidator(absent_if_blank)]
 Uri: TypeAlias = Annotated[str, Field(max_length=2048), AfterValidator(_uri)]
 OptionalUri: TypeAlias = Annotated[Uri | None, BeforeValidator(absent_if_blank)]
 OptionalName: TypeAlias = Annotated[Annotated[str, Field(max_length=256)] | None, BeforeValidator(absent_if_blank)]

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gpufn.compute import secret_files
-from gpufn.compute.backend import BackendError, Files, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute.backend import BackendError, Files, LaunchRequest, Login, LogLine, Observation, Phase
 from gpufn.compute.docker import credentials, errors, output, reference, seen, spec
 from gpufn.compute.docker.engine import Engine, Refused
 from gpufn.compute.docker.progress import Progress
@@ -166,7 +166,7 @@ class DockerBackend:
             raise _Fails(errors.unusable_reference(request.image))
         devices = self._reserve(request)
         if not await self._engine.has_image(str(found)):
-            await self._pull(found, launch)
+            await self._pull(found, launch, request.logins)
         launch.detail = "creating the container"
         shared = self._shared(request.instance_id)
         await asyncio.to_thread(_make_shared, shared)
@@ -197,19 +197,28 @@ class DockerBackend:
             raise _Fails(reserved)
         return reserved
 
-    async def _pull(self, found: reference.Reference, launch: _Launch) -> None:
+    async def _pull(self, found: reference.Reference, launch: _Launch, logins: Sequence[Login]) -> None:
+        """Try the account's credentials for the registry in turn, then what this machine knows."""
         known = await asyncio.to_thread(credentials.load, self._settings.auth_file)
-        progress = Progress()
-        launch.detail = str(progress)
-        try:
-            async with aclosing(self._engine.pull(found, known.of(found.registry))) as events:
-                async for event in events:
-                    progress.saw(event)
-                    launch.detail = str(progress)
-        except Refused as error:
-            raise _Fails(errors.pull_failure(found, error.words, known)) from error
+        own = [{"username": one.user, "password": one.password} for one in logins if one.host == found.registry]
+        for last, auth in credentials.in_turn(own, known.of(found.registry)):
+            try:
+                await self._fetch(found, launch, auth)
+            except Refused as error:
+                if last or not errors.is_refusal(error.words):
+                    raise _Fails(errors.pull_failure(found, error.words, known, tried=len(own))) from error
+            else:
+                break
         if not await self._engine.has_image(str(found)):  # the stream ends silently when the engine goes away
             raise BackendError(f"pulling {found} was cut short")
+
+    async def _fetch(self, found: reference.Reference, launch: _Launch, auth: Mapping[str, str] | None) -> None:
+        progress = Progress()
+        launch.detail = str(progress)
+        async with aclosing(self._engine.pull(found, auth)) as events:
+            async for event in events:
+                progress.saw(event)
+                launch.detail = str(progress)
 
     async def _start(self, instance_id: InstanceId, launch: _Launch) -> None:
         launch.detail = STARTING

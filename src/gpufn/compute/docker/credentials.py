@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,16 @@ class Credentials:
     def of(self, registry: str) -> Mapping[str, str] | None:
         """What to send to ``registry``; None: nothing. Hosts must match exactly, port included."""
         return self.by_registry.get(registry_host(registry))
+
+
+def in_turn(
+    own: Sequence[Mapping[str, str]], known: Mapping[str, str] | None
+) -> list[tuple[bool, Mapping[str, str] | None]]:
+    """What to send, one after the other, each with whether it is the last: an account's own first, nothing only where
+    there is nothing at all.
+    """
+    every: list[Mapping[str, str] | None] = [*own, *([known] if known is not None or not own else [])]
+    return [(n == len(every) - 1, auth) for n, auth in enumerate(every)]
 
 
 def registry_host(key: str) -> str:

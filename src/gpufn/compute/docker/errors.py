@@ -36,8 +36,15 @@ _NO_COMMAND = re.compile(
 _INIT_FAILED = re.compile(r"\[FATAL tini \(\d+\)\] exec (?P<command>.*) failed: (?P<why>.*)|exec .*: exec format error")
 
 
-def pull_failure(reference: Reference, words: str, credentials: Credentials) -> Failure:
-    """Why ``reference`` could not be fetched, from the engine's ``words``."""
+def is_refusal(words: str) -> bool:
+    """Whether the registry did not accept who was asking, so that asking as somebody else may help."""
+    return _UNREACHABLE.search(words) is None and _REFUSED.search(words) is not None
+
+
+def pull_failure(reference: Reference, words: str, credentials: Credentials, *, tried: int = 0) -> Failure:
+    """Why ``reference`` could not be fetched, from the engine's ``words``. ``tried``: how many credentials of the
+    account were tried.
+    """
     said = f'"{words.strip()[:_WORDS_MAX]}"'
     where = reference.registry
     if _DISK.search(words):
@@ -49,7 +56,7 @@ def pull_failure(reference: Reference, words: str, credentials: Credentials) -> 
             permanent=False,
         )
     if _REFUSED.search(words):
-        return _image(f"registry {where} refused image {reference}: {said}; {_login(where, credentials)}")
+        return _image(f"registry {where} refused image {reference}: {said}; {_login(where, credentials, tried)}")
     if _MISSING.search(words):
         return _image(f"there is no image {reference}: {where} said {said}; check its name and tag, or push it first")
     if _BROKEN.search(words):
@@ -57,7 +64,9 @@ def pull_failure(reference: Reference, words: str, credentials: Credentials) -> 
     return _image(f"image {reference} could not be pulled: {said}", permanent=False)
 
 
-def _login(registry: str, credentials: Credentials) -> str:
+def _login(registry: str, credentials: Credentials, tried: int) -> str:
+    if tried:
+        return f"the account's registry credentials for it ({tried}) are not accepted; PATCH registry-credentials"
     if credentials.of(registry) is not None:
         return f"the credentials for it in {credentials.source} are not accepted; run `docker login {registry}` again"
     reason = f" ({credentials.problem})" if credentials.problem else ""
