@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import grpc
+import grpc.aio
 import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from gpufn.compute.probes import probe
 from gpufn.compute.process_spawn import free_ports
@@ -95,11 +98,54 @@ async def test_silence_ends_with_the_timeout() -> None:
         assert await probe(Health(timeout=timedelta(seconds=0.1)), address) == "no answer within 0.1 s"
 
 
-async def test_grpc_is_healthy_when_a_connection_is_accepted() -> None:
-    """Of a gRPC function only the port is checked."""
-    health = Health(protocol=HealthProtocol.GRPC)
-    [port] = free_ports(1, taken=())
-    async with _server(None) as address:
-        assert await probe(health, address) is None
+@asynccontextmanager
+async def _grpc_server(*services: grpc.GenericRpcHandler) -> AsyncIterator[tuple[Address, health.aio.HealthServicer]]:
+    """With the health service of grpcio, unless ``services`` are given."""
+    server, servicer = grpc.aio.server(), health.aio.HealthServicer()
+    if services:
+        server.add_generic_rpc_handlers(services)
+    else:
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield Address("127.0.0.1", port, port), servicer
+    await server.stop(None)
 
-    assert await probe(health, Address("127.0.0.1", port, port)) == "connection refused"
+
+class AlwaysAborts(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
+    """Answers every call with UNAVAILABLE."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        async def abort(request: bytes, context: grpc.aio.ServicerContext) -> None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "still loading")
+
+        return grpc.unary_unary_rpc_method_handler(abort)
+
+
+GRPC = Health(protocol=HealthProtocol.GRPC, timeout=timedelta(seconds=2))
+
+
+async def test_grpc_health_is_that_of_the_whole_server() -> None:
+    """SERVING is healthy, anything else is not; a server may change its mind."""
+    async with _grpc_server() as (address, servicer):
+        assert await probe(GRPC, address) is None
+        await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert await probe(GRPC, address) == "answered NOT_SERVING, expected SERVING"
+        await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+        assert await probe(GRPC, address) is None
+
+
+async def test_grpc_health_says_what_is_wrong() -> None:
+    """No health service, a failing one, no server, no HTTP/2, no answer."""
+    nothing = grpc.method_handlers_generic_handler("other.Service", {})
+    async with _grpc_server(nothing) as (address, _):
+        assert await probe(GRPC, address) == "serves no grpc.health.v1.Health; add the health service to it"
+    async with _grpc_server(AlwaysAborts()) as (address, _):
+        assert await probe(GRPC, address) == "the gRPC health check failed with status 14 still loading"
+    [port] = free_ports(1, taken=())
+    assert await probe(GRPC, Address("127.0.0.1", port, port)) == "connection refused"
+    async with _server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
+        assert await probe(GRPC, address) == "closed the connection without an answer"
+    short = Health(protocol=HealthProtocol.GRPC, timeout=timedelta(seconds=0.1))
+    async with _server(None) as address:
+        assert await probe(short, address) == "no answer within 0.1 s"

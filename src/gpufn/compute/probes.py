@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 
+from gpufn.compute import grpc_health
 from gpufn.model.function import Health, HealthProtocol
 from gpufn.model.instance import Address
 
@@ -17,8 +18,8 @@ async def probe(health: Health, address: Address) -> str | None:
     """None when the instance is healthy, else one plain reason: ``answered 503, expected 200``.
 
     HTTP: one GET; only the exact expected status is success. The reference asks again for up to 30 s within one check
-    when it meets a 404; here a 404 simply is not ready yet, and the caller asks again. gRPC: a TCP connection that is
-    accepted counts as healthy; the gRPC health protocol is not spoken by this release.
+    when it meets a 404; here a 404 simply is not ready yet, and the caller asks again. gRPC: the health protocol's
+    check of the whole server, without TLS; path and status are not looked at.
     """
     limit = health.timeout.total_seconds()
     try:
@@ -33,10 +34,10 @@ async def probe(health: Health, address: Address) -> str | None:
 
 
 async def _ask(health: Health, address: Address) -> str | None:
+    if health.protocol is HealthProtocol.GRPC:
+        return await grpc_health.check(address.host, address.health_port)
     reader, writer = await asyncio.open_connection(address.host, address.health_port, limit=HEAD_MAX)
     try:
-        if health.protocol is HealthProtocol.GRPC:
-            return None
         writer.write(_request(health.uri, address))
         status = await _status(reader)
     finally:
