@@ -135,6 +135,6 @@ def test_client_settings_come_from_the_environment() -> None:
 
 def test_no_exported_name_occurs_twice() -> None:
     """Two clients that read one name share one line."""
-    names = [name for _, values in variables("http://x", "k", Path("/d")) for name in values]
+    names = [name for _, values in variables("http://x", "x:10081", "k", Path("/d")) for name in values]
 
     assert len(names) == len(set(names))

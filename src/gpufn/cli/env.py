@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpufn.cli.exits import Exit, Failed
 from gpufn.cli.session import Session, data_option, output_options
-from gpufn.client.discovery import admin_key, answers, checked, running_url
+from gpufn.client.discovery import admin_key, answers, checked, running_grpc, running_url
 from gpufn.client.errors import NotRunning
 from gpufn.model.ids import DEFAULT_ACCOUNT
 
@@ -35,7 +35,7 @@ def run(session: Session) -> int:
     if key is None:
         fix = "pass --key, or restore the file"
         raise Failed(f"{data / 'admin.key'} is not there, so there is no key to export", fix=fix, exit=Exit.REFUSED)
-    groups = variables(url, key, data)
+    groups = variables(url, running_grpc(data), key, data)
     if session.args.json:
         session.console.json({name: value for _, values in groups for name, value in values.items()})
         return 0
@@ -46,7 +46,7 @@ def run(session: Session) -> int:
     return 0
 
 
-def variables(url: str, key: str, data: Path) -> list[tuple[str, dict[str, str]]]:
+def variables(url: str, grpc: str | None, key: str, data: Path) -> list[tuple[str, dict[str, str]]]:
     """Every variable, by the client that reads it. No name occurs twice."""
     org = str(DEFAULT_ACCOUNT)
     return [
@@ -70,6 +70,7 @@ def variables(url: str, key: str, data: Path) -> list[tuple[str, dict[str, str]]
             {
                 "NVCF_BASE_HTTP_URL": url,
                 "NVCF_INVOKE_URL": url,
+                **({"NVCF_BASE_GRPC_URL": grpc} if grpc else {}),
                 "NVCF_TOKEN": key,
                 "NVCF_API_KEY": key,
                 "INVOKE_HOST": "invocation.localhost",

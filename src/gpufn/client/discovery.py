@@ -15,7 +15,7 @@ from gpufn.client.errors import ClientError, NotRunning
 from gpufn.settings import ClientSettings
 
 RUNNING = "running.json"
-"""Written by the server while it runs: at least ``{"url": …}``."""
+"""Written by the server while it runs: ``{"url": …, "grpc": …}`` and more."""
 ADMIN_KEY = "admin.key"
 """Written by the server at first boot, mode 0600."""
 FILE_MAX = 64 * 1024
@@ -66,16 +66,26 @@ def checked(url: str) -> str:
 
 def running_url(data: Path) -> str | None:
     """The URL that ``running.json`` names, or None when there is no such file."""
+    return _running(data).get("url")
+
+
+def running_grpc(data: Path) -> str | None:
+    """Host and port for gRPC that ``running.json`` names, or None when there is none."""
+    return _running(data).get("grpc")
+
+
+def _running(data: Path) -> dict[str, str]:
+    """What ``running.json`` says; nothing when there is no such file."""
     text = _read(data / RUNNING)
     if text is None:
-        return None
+        return {}
     try:
-        url = json.loads(text)["url"]
-    except (ValueError, TypeError, KeyError):
-        url = None
-    if not isinstance(url, str):
+        facts = json.loads(text)
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict) or not isinstance(facts.get("url"), str):
         raise ClientError(f"{data / RUNNING} is damaged", fix="restart `gpufn up`, which writes it anew")
-    return url
+    return facts
 
 
 def admin_key(data: Path) -> str | None:
