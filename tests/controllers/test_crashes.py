@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeAlias, TypeVar
 
+import pytest
 from control_world import ControlWorld, a_context, a_database, a_spec, a_version
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
@@ -377,6 +378,7 @@ FORGOT_A_LAUNCH = [
 """Launched, not recorded as such, and not wanted any more when control is back."""
 
 
+@pytest.mark.timeout(240)  # a machine with other things to do
 @settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 @example(first=(1, 1), steps=FORGOT_A_LAUNCH)
 @given(first=BOUNDS, steps=STEPS)

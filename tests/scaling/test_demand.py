@@ -18,7 +18,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 def look(watch: Watch, now: float, *, startup: float = 5.0, present: bool = True) -> Demand:
     """The demand at ``now``."""
-    return watch.demand(startup=startup, present=present, window=60.0, now=now)
+    return watch.demand(startup=startup, present=present, window=60.0, longest=300.0, now=now)
 
 
 def test_the_first_request_that_waits_starts_an_instance() -> None:
@@ -63,29 +63,32 @@ def test_how_long_a_request_takes_is_learned() -> None:
     watch = Watch(now=0)
     for second in range(11):
         watch.see(Load(0, 2, served=100 + second), now=second)
-    assert watch.service_time(now=10) == pytest.approx(2.0)
+    assert watch.service_time(now=10) == pytest.approx(20 / 11)
 
 
-def test_requests_that_became_longer_are_noticed_before_they_end() -> None:
-    """When nothing has ended for longer than a request took, it takes at least that long now."""
+def test_long_requests_are_noticed_before_they_end() -> None:
+    """While none ends, those that run are taken to be half done."""
     watch = Watch(now=0)
     for second in range(11):
         watch.see(Load(0, 1, served=second), now=second)
-        assert second == 0 or watch.service_time(now=second) == pytest.approx(1.0)
+    assert watch.service_time(now=10) == pytest.approx(10 / 10.5)
     watch.see(Load(0, 1, served=10), now=200)
-    assert (watch.service_time(now=200) or 0) >= 59
+    assert watch.service_time(now=200) == pytest.approx(120)
+    fresh = Watch(now=0)
+    fresh.see(Load(0, 1), now=0)
+    assert fresh.service_time(now=7) == pytest.approx(14)
 
 
 def test_what_starts_slowly_is_kept_for_longer() -> None:
-    """A load is remembered for a minute, or for as long as an instance takes to start, up to ten minutes."""
+    """A load is remembered for a minute, or for as long as an instance takes to start, up to a limit."""
     watch = Watch(now=0)
     watch.see(Load(9), now=0)
     assert look(watch, 0, present=False).requests == 9
     watch.see(Load(0, 0, 0.0), now=1)
     assert look(watch, 59).peak == 9
     assert look(watch, 61).peak == 0
-    assert look(watch, 61, startup=300).peak == 9
-    assert look(watch, 601, startup=9999).peak == 0
+    assert look(watch, 61, startup=200).peak == 9
+    assert look(watch, 301, startup=9999).peak == 0
 
 
 def test_the_past_is_settled_after_a_window() -> None:

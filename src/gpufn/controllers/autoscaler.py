@@ -114,6 +114,7 @@ class Autoscaler:
             startup=startup_time(own),
             present=any(spec.desired > 0 for spec in specs),
             window=self._policy.window,
+            longest=self._policy.idle_to_zero,
             now=now,
         )
         past.see(specs, seen, queued=demand.load.queued, now=now)
@@ -123,7 +124,7 @@ class Autoscaler:
         changed = [d for d in wanted if d.count != present[d.specification_id]]
         for desired in changed:
             deployments.set_desired(tx, desired.specification_id, desired=desired.count, reason=desired.reason)
-        return Outcome(deployment.id, changed, _until_idle(specs, wanted, demand, self._policy))
+        return Outcome(deployment.id, changed, _until_due(specs, wanted, demand, self._policy))
 
 
 def _pause(past: Past, load: Load, now: float) -> float:
@@ -133,10 +134,12 @@ def _pause(past: Past, load: Load, now: float) -> float:
     return past.decided_at + (PAUSE_QUEUED if load.queued else PAUSE) - now
 
 
-def _until_idle(
+def _until_due(
     specs: Sequence[GpuSpecification], wanted: Sequence[Desired], demand: Demand, policy: Policy
 ) -> float | None:
-    """Seconds until the first specification that has only its last instances has been idle for its time."""
+    """Seconds until time alone may change the decision: while requests wait, and until the idle time is over."""
+    if demand.load.queued:
+        return PAUSE
     if demand.load.idle_since is None:
         return None
     left = [

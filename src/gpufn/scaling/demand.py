@@ -1,10 +1,11 @@
 """From what gateways report to what a version needs now: how many requests are to be served at the same time.
 
 Without a queue that is the mean of the running requests over the burst window, so that a blip starts nothing. With a
-queue, everything at hand is taken, and what the queue adds is counted by how long it would take: a new instance is
-useful only after its start-up, so requests that the present ones will have served by then need none. ``wait`` is that
-time. A request that takes at least as long as ``wait`` counts in full; of those that take a tenth of it, ten count as
-one. Until a request has ended nobody knows how long one takes, and each counts in full.
+queue, what runs or arrives counts, and what the queue adds is counted by how long it would take: a new instance is
+useful only after its start-up, so requests that the present ones will have served by then need none. ``wait`` is the
+time within which a queue is to be worked off. A request that takes at least as long as ``wait`` counts in full; of
+those that take a tenth of it, ten count as one. Where nothing has run yet nobody knows how long a request takes, and
+each counts in full.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ BURST = 6.0
 STABLE = 60.0
 """Seconds of the window over which the time that a request takes is measured, and for which a load must have been lower
 before instances go."""
+WINDOWS = (BURST, 2 * BURST, 4 * BURST, STABLE)
+"""Seconds of the windows in which arrivals are counted: the short ones see a burst soon, the long ones see it well."""
+DOUBT = 1.5
+"""Standard deviations by which a count of arrivals is taken to be smaller: what chance brings starts no instance."""
 LONGEST_HOLD = 600.0
-"""Seconds for which instances are kept at most for a load that was. What takes longer than ``STABLE`` to start is kept
-for as long as that takes."""
-WAIT_MIN, WAIT_MAX = 1.0, 30.0
-"""Seconds within which a queue is to be worked off: the time that an instance takes to start, within these bounds."""
+"""Seconds that are looked back at most: what starts slowly is kept for as long as its start takes."""
+WAIT_MIN, WAIT_MAX = 1.0, 60.0
+"""Seconds within which a queue is to be worked off, at least and at most."""
+WAIT_STARTS = 2.0
+"""In between, how many start-ups that is: one to start an instance, and as long again for it to be of use."""
 START_UNKNOWN = 5.0
 """Seconds that an instance is taken to need for its start until one was seen to."""
 STARTS = 5
@@ -68,30 +74,31 @@ class Watch:
         self._arrived.add(served + load.in_flight + load.queued, now=now)
 
     def service_time(self, *, now: float) -> float | None:
-        """Seconds that a request takes, or took when there last were any; None if that is not known."""
+        """Seconds that a request takes, or took when there last were any; None if that is not known.
+
+        Those that still run are on average half done, which tells of long requests before the first has ended.
+        """
         served, _ = self._served.over(STABLE, now=now)
         area, _ = self._running.area(STABLE, now=now)
-        if served > 0:
-            self._service = area / served
-        elif self._service > 0:  # none has ended for a while: they have become longer
-            self._service = max(self._service, area)
+        if area > 0 and (served or self._load.in_flight):
+            self._service = area / (served + self._load.in_flight / 2)
         return self._service if self._service > 0 else None
 
-    def demand(self, *, startup: float, present: bool, window: float, now: float) -> Demand:
+    def demand(self, *, startup: float, present: bool, window: float, longest: float, now: float) -> Demand:
         """What is needed now. ``startup``: seconds an instance takes to start; ``present``: whether there is one;
-        ``window``: seconds for which a load must have been lower before instances go.
+        ``window``: seconds for which a load must have been lower before instances go; where they start more slowly
+        than that, as long as their start takes, up to ``longest``.
         """
-        arrived, seconds = self._arrived.over(BURST, now=now)
         requests = needed(
             self._load,
             running=self._running.mean(BURST, now=now),
-            rate=arrived / seconds if seconds >= 1.0 else 0.0,
+            rate=self._rate(now),
             service=self.service_time(now=now),
-            wait=min(max(startup, WAIT_MIN), WAIT_MAX),
+            wait=min(max(WAIT_STARTS * startup, WAIT_MIN), WAIT_MAX),
             present=present,
         )
         self._needed.add(requests, now=now)
-        hold = min(max(window, startup), LONGEST_HOLD)
+        hold = max(window, min(startup, longest, LONGEST_HOLD))
         idle = 0.0 if self._load.idle_since is None else now - self._load.idle_since
         return Demand(
             load=self._load,
@@ -101,6 +108,15 @@ class Watch:
             settled=self._needed.has_watched(hold, now=now),
             idle=idle,
         )
+
+    def _rate(self, now: float) -> float:
+        """Arrivals per second that are beyond doubt: the highest, over several windows, of what chance can explain."""
+        rate = 0.0
+        for window in WINDOWS:
+            arrived, seconds = self._arrived.over(window, now=now)
+            if seconds >= 1.0:
+                rate = max(rate, (arrived - DOUBT * math.sqrt(arrived)) / seconds)
+        return rate
 
 
 def needed(load: Load, *, running: float, rate: float, service: float | None, wait: float, present: bool) -> float:
