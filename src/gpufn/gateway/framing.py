@@ -16,7 +16,7 @@ LINE_MAX = 1024
 """Longest chunk-size line, extensions included, in bytes."""
 TRAILER_MAX = 16 * 1024
 """Largest trailer section, in bytes."""
-SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;" + VALUE + rb"*)?")
+SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + VALUE + rb"*)?")
 FIELD = re.compile(TOKEN + rb"+:" + VALUE + rb"*")
 
 
