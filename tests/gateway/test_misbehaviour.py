@@ -14,7 +14,7 @@ from gateway_fakes import Handler, Seen, answer, read_body
 from gateway_world import KEY, PINNED, World, a_world
 
 OK = b"HTTP/1.1 200 OK\r\n"
-ONE = {"NVCF-POLL-SECONDS": "1"}
+ONE = {"NVCF-POLL-SECONDS": "1", "Accept": "text/event-stream"}
 
 
 def descriptors() -> int:
@@ -45,6 +45,7 @@ async def nothing_left(**settings: float) -> AsyncIterator[World]:
         server = await world.instance()
         await world.deploy(server)
         await world.call("POST", PINNED)
+        await world.objects.head("none")  # the store's own threads begin with its first use
         await asyncio.sleep(0.05)
         tasks, files = len(asyncio.all_tasks()), descriptors()
         yield world
@@ -81,7 +82,7 @@ async def attempt(world: World, **headers: str) -> tuple[int, bytes, bool]:
     ("handler", "status", "complete"),
     [
         pytest.param(says(), 500, True, id="closes without an answer"),
-        pytest.param(says(close=False), 202, True, id="never answers"),
+        pytest.param(says(close=False), 504, True, id="never answers"),
         pytest.param(
             says(OK + b"Content-Length: 9\r\n\r\n", b"four", gap=0.05), 200, False, id="shorter than its length"
         ),
@@ -115,8 +116,6 @@ async def test_an_instance_that_misbehaves(handler: Handler, status: int, comple
         assert (found, whole) == (status, complete)
         if status == 500:
             assert json.loads(body)["type"].startswith("urn:inference-connection:")
-        if status == 202:  # its result is of no interest here
-            await world.gateway.drain(0)
 
 
 async def test_an_instance_that_answers_twice_does_not_answer_the_next_call() -> None:
