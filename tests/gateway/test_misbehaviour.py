@@ -190,8 +190,11 @@ async def test_slow_heads_do_not_hold_up_others() -> None:
                 client.writer.write(b"a")
             assert (await attempt(world))[0] == 200
             await asyncio.sleep(0.2)
-        answers = [await client.reader.read() for client in slow]
-        assert {a[:12] for a in answers} == {b"HTTP/1.1 408"}
+        for client in slow:  # the answer, or a reset where the next byte met the closed connection
+            try:
+                assert (await client.reader.read())[:12] == b"HTTP/1.1 408"
+            except ConnectionError:
+                continue
 
 
 async def test_a_hundred_thousand_tiny_chunks() -> None:
