@@ -21,6 +21,16 @@ CLAIM_MAX = 200
 """Invocations claimed in one transaction."""
 LINE_END = b"\r\n"
 
+# What is run for every invocation, or every second, is built once: building costs more than running.
+_ID = table.c.id == sa.bindparam("_id")
+_GET = table.select().where(_ID)
+_UPDATE_HELD = table.update().where(_ID, table.c.fence == sa.bindparam("_fence"), table.c.finished_at.is_(None))
+_UPDATE_OWNED = table.update().where(_ID, table.c.owner == sa.bindparam("_owner"))
+_BEGIN_DELIVERY = table.update().where(_ID, table.c.finished_at.is_not(None), table.c.delivered_at.is_(None))
+_OWNERS = sa.select(table.c.owner).where(table.c.owner != "").distinct()
+_GATEWAYS = gateways.select()
+_BEAT = gateways.update().where(gateways.c.incarnation == sa.bindparam("_incarnation")).values(beat=gateways.c.beat + 1)
+
 
 @dataclass(frozen=True)
 class Gateway:
@@ -38,18 +48,14 @@ def insert(tx: sa.Connection, accepted: Sequence[AcceptedInvocation]) -> None:
 
 def get(tx: sa.Connection, invocation_id: str) -> AcceptedInvocation | None:
     """The invocation of that id, finished or not."""
-    row = tx.execute(table.select().where(table.c.id == invocation_id)).first()
+    row = tx.execute(_GET, {"_id": invocation_id}).first()
     return None if row is None else _load(row)
 
 
 def finish(tx: sa.Connection, invocation_id: str, *, fence: int, outcome: Outcome, now: datetime) -> bool:
     """Record how it ended, once; False when it is not ours any more, and nothing was changed."""
-    done = tx.execute(
-        table.update()
-        .where(table.c.id == invocation_id, table.c.fence == fence, table.c.finished_at.is_(None))
-        .values(_outcome(outcome) | {"finished_at": now, "owner": ""})
-    )
-    return done.rowcount == 1
+    values = _outcome(outcome) | {"finished_at": now, "owner": ""}
+    return tx.execute(_UPDATE_HELD, values | {"_id": invocation_id, "_fence": fence}).rowcount == 1
 
 
 def try_again(tx: sa.Connection, invocation_id: str, *, fence: int, note: str) -> bool:
@@ -109,18 +115,13 @@ def claim(
 
 def begin_delivery(tx: sa.Connection, invocation_id: str, *, owner: str, now: datetime) -> bool:
     """``owner`` hands the result to a poll; False when that was done before, or there is no result."""
-    done = tx.execute(
-        table.update()
-        .where(table.c.id == invocation_id, table.c.finished_at.is_not(None), table.c.delivered_at.is_(None))
-        .values(delivered_at=now, owner=owner)
-    )
-    return done.rowcount == 1
+    return tx.execute(_BEGIN_DELIVERY, {"_id": invocation_id, "delivered_at": now, "owner": owner}).rowcount == 1
 
 
 def end_delivery(tx: sa.Connection, invocation_id: str, *, owner: str, arrived: bool) -> None:
     """The client has the result; or its connection broke before that, and the next poll gets it."""
     values = {"owner": ""} if arrived else _NOT_DELIVERED
-    tx.execute(table.update().where(table.c.id == invocation_id, table.c.owner == owner).values(values))
+    tx.execute(_UPDATE_OWNED, values | {"_id": invocation_id, "_owner": owner})
 
 
 def delete(tx: sa.Connection, invocation_ids: Collection[str]) -> None:
@@ -161,13 +162,12 @@ def register(tx: sa.Connection, gateway: Gateway) -> str:
 
 def beat(tx: sa.Connection, incarnation: str) -> bool:
     """Show that it lives; False when it was taken for dead, or replaced."""
-    done = tx.execute(gateways.update().where(gateways.c.incarnation == incarnation).values(beat=gateways.c.beat + 1))
-    return done.rowcount == 1
+    return tx.execute(_BEAT, {"_incarnation": incarnation}).rowcount == 1
 
 
 def all_gateways(tx: sa.Connection) -> list[Gateway]:
     """Every gateway that is not known to be dead."""
-    return [Gateway(r.name, r.incarnation, r.beat) for r in tx.execute(gateways.select())]
+    return [Gateway(r.name, r.incarnation, r.beat) for r in tx.execute(_GATEWAYS)]
 
 
 def bury(tx: sa.Connection, incarnations: Collection[str]) -> None:
@@ -177,7 +177,7 @@ def bury(tx: sa.Connection, incarnations: Collection[str]) -> None:
 
 def owners(tx: sa.Connection) -> set[str]:
     """Everyone who still has something, NOBODY included."""
-    return set(tx.execute(sa.select(table.c.owner).where(table.c.owner != "").distinct()).scalars())
+    return set(tx.execute(_OWNERS).scalars())
 
 
 def _row(a: AcceptedInvocation) -> dict[str, Any]:
