@@ -312,7 +312,7 @@ class World:
         load = self.board.load(VERSION, now=self.now)
         self.watch.see(load, now=self.now)
         live = [i for i in self.instances if i.is_live and i.wanted]
-        demand = self.watch.demand(startup=START, present=bool(live), window=60.0, now=self.now)
+        demand = self.watch.demand(startup=START, present=bool(live), window=60.0, longest=20.0, now=self.now)
         (wanted,) = decide([self.spec], demand, now=self.now, policy=Policy(idle_to_zero=20.0))
         self.spec = replace(self.spec, desired=wanted.count)
         if not self.spec.min_instances <= wanted.count <= self.spec.max_instances:
