@@ -1,6 +1,6 @@
 """Thousands of random lives of an installation, each the same whenever its seed is (invariants I1 to I6).
 
-``python tests/simulation/test_simulation.py --seeds 1000000`` runs as many as you like; ``--seed N`` runs one.
+``python tests/simulation/test_lives.py --seeds 1000000`` runs as many as you like; ``--seed N`` runs one.
 """
 
 from __future__ import annotations
