@@ -9,6 +9,7 @@ from api_building import OTHER_ACCOUNT, Installation, a_body, an_installation, b
 
 from gpufn.auth.tokens import Signer, new_keys
 from gpufn.model.access import USER_SCOPES
+from gpufn.settings import IdentitySettings
 from gpufn.store import keys
 
 ACCOUNTS = "/v2/nvcf/accounts"
@@ -268,7 +269,21 @@ async def test_the_admin_token_is_made_with_a_key_and_worth_no_more_than_it() ->
 
     assert made.status_code == 200
     assert made.json()["expires_at"] == "2026-11-24T13:00:00.123Z"
-    assert [a.status_code for a in (works, chained, denied, nobody, late, revoked)] == [200, 200, 403, 401, 401, 401]
+    assert [a.status_code for a in (works, chained, denied, nobody, late, revoked)] == [200, 403, 403, 401, 401, 401]
+
+
+async def test_an_open_issuer_asks_for_nothing() -> None:
+    """With identity.open_issuer, which `nvcf-cli init` needs, no credential is asked for; nothing else is open."""
+    async with an_installation() as it:
+        it.client.headers.pop("Authorization")
+        closed = await it.client.post("/v1/admin/keys", json={})
+        object.__setattr__(it.context, "identity", IdentitySettings(open_issuer=True))
+        opened = await it.client.post("/v1/admin/keys", json={})
+        works = await it.client.get(ACCOUNTS, headers=bearer(opened.json()["value"]))
+        elsewhere = await it.client.get(ACCOUNTS)
+        wrong = await it.client.post("/v1/admin/keys", json={}, headers=bearer("nvapi-wrong"))
+
+    assert [a.status_code for a in (closed, opened, works, elsewhere, wrong)] == [401, 200, 200, 401, 403]
 
 
 async def test_the_signing_keys_are_published() -> None:

@@ -19,6 +19,7 @@ from gpufn.api import (
     functions,
     health,
     keys,
+    keyservice,
     logs,
     ngc,
     openapi,
@@ -91,7 +92,32 @@ ACCOUNTS = (
 )
 """Above all accounts: the only routes for a client that has none itself."""
 
+USER_KEYS = "/v1/service-admin/users/{userId}/keys"
+KEY_SERVICE = (
+    Route("POST", "/v1/keys", keyservice.create_key, KEYS),
+    Route("GET", "/v1/keys", keyservice.list_keys, KEYS),
+    Route("GET", "/v1/keys/{keyId}", keyservice.get_key, KEYS),
+    Route("DELETE", "/v1/keys/{keyId}", keyservice.delete_key, KEYS),
+    Route("PUT", "/v1/keys/{keyId}/authorizations", keyservice.set_authorizations, KEYS),
+    Route("GET", USER_KEYS, keyservice.list_user_keys, KEYS),
+    Route("GET", USER_KEYS + "/{keyId}", keyservice.get_user_key, KEYS),
+    Route("DELETE", USER_KEYS + "/{keyId}", keyservice.delete_user_key, KEYS),
+    Route("PUT", USER_KEYS + "/{keyId}/status", keyservice.set_key_status, KEYS),
+    Route("PUT", "/v1/service-admin/users/{userId}/suspend", keyservice.suspend_user_keys, KEYS),
+    Route("POST", "/v1/admin/lookup", keyservice.look_up_key, KEYS),
+    Route("GET", "/v1/admin/users/{userId}/keys", keyservice.list_all_user_keys, KEYS),
+    Route("DELETE", "/v1/admin/users/{userId}/keys", keyservice.delete_all_user_keys, KEYS),
+    Route("GET", "/v1/admin/users/{userId}", keyservice.get_user, KEYS),
+    Route("PUT", "/v1/admin/users/{userId}/status", keyservice.set_user_status, KEYS),
+    Route("POST", "/v1/introspect", keyservice.introspect, ANY_KEY),
+    Route("POST", "/v1/namespaces/{namespace}/evaluations/{policyName}", keyservice.evaluate, ANY_KEY),
+    Route("GET", "/v1/services", keyservice.list_services, ANY_KEY),
+    Route("GET", "/v1/services/{serviceId}", keyservice.get_service, ANY_KEY),
+)
+"""The API-key service."""
+
 IN_AN_ACCOUNT = (
+    *KEY_SERVICE,
     Route("POST", FUNCTIONS, functions.create_function, REGISTER),
     Route("GET", FUNCTIONS, functions.list_functions, LIST),
     Route("GET", FUNCTIONS + "/ids", functions.list_function_ids, LIST),
@@ -219,6 +245,7 @@ def _add(app: FastAPI, route: Route) -> None:
     elif route.scopes is not None:
         handler = guarded(handler, route.scopes, in_account=route not in ACCOUNTS)
     name = handler.__name__ + ("_metadata" if "/metadata/" in route.path else "")
+    name += "_of_service" if handler.__module__.endswith("keyservice") else ""
     name += "_across" if route.across else ""
     name += "_v3" if route.path == "/v3/openapi" else "_of_team" if "/team/" in route.path else ""
     app.add_api_route(

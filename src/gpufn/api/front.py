@@ -15,13 +15,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gpufn.api import problems
 from gpufn.api.context import Context
 from gpufn.api.security import CALLER, authenticate
+from gpufn.model.access import SUPER_SCOPE, Principal
 from gpufn.model.errors import Forbidden, PlatformError
-from gpufn.model.ids import new_id
+from gpufn.model.ids import DEFAULT_ACCOUNT, new_id
 from gpufn.runtime.log import get_logger
 
 WELL_KNOWN = frozenset({"/.well-known/jwks.json", "/.well-known/openid-configuration"})
 PUBLIC = frozenset({"/health", "/openapi.json", "/v3/openapi", "/docs", "/v3/keys/get-caller-info"}) | WELL_KNOWN
 """Paths that need no key."""
+ISSUER = "/v1/admin/keys"
+GUEST = Principal(DEFAULT_ACCOUNT, "guest", frozenset({SUPER_SCOPE}), ())
+"""Who asks the open issuer for an admin token (auth page, section 6.1)."""
 SIGNED = "/v2/gpufn/objects/"
 """Below this, the URL itself is the credential."""
 
@@ -115,7 +119,9 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _is_open(scope["path"]):
             context: Context = scope["app"].state.context
-            caller = await authenticate(context, Headers(scope=scope).get("authorization"))
+            header = Headers(scope=scope).get("authorization")
+            guest = header is None and context.identity.open_issuer and scope["path"] == ISSUER
+            caller = GUEST if guest else await authenticate(context, header)
             scope = {**scope, CALLER: caller, **_without_prefix(scope["path"], caller.nca_id)}
         await self._app(scope, receive, send)
 

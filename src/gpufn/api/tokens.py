@@ -1,7 +1,7 @@
 """The admin token, and the keys that tokens of this installation are signed with (auth page, section 6).
 
 The reference gives an admin token to whoever reaches its issuer. Here it takes an API key with scope account_setup,
-such as the one in the data directory.
+such as the one in the data directory, unless ``identity.open_issuer`` says otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gpufn.wire.scalars import format_time
 
 async def issue_admin_token(caller: Caller, context: Ctx) -> dict[str, Any]:
     """A token that may do admin work in every account, until it expires or the key that asked for it is revoked."""
-    if caller.key_id is None:
+    if not caller.is_key:
         raise Forbidden("Access Denied: a token cannot ask for another one; use an API key with scope account_setup")
     now = context.now()
     identity = context.identity

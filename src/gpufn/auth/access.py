@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from gpufn.auth.tokens import Claims
-from gpufn.model.access import ALL_FUNCTIONS, USER_SCOPES, ApiKey, Principal, Resource
+from gpufn.model.access import ALL_FUNCTIONS, SUPER_SCOPE, USER_SCOPES, ApiKey, Principal, Resource
 from gpufn.model.errors import Forbidden, Invalid
 from gpufn.model.function import FunctionVersion
 from gpufn.model.ids import AccountId, KeyId, is_uuid
@@ -102,6 +102,23 @@ def granted_scopes(caller: Principal, wanted: Sequence[str]) -> tuple[str, ...]:
         if scope not in caller.scopes:
             raise Forbidden(f"scopes: this key does not have {scope!r}, so it cannot grant it; leave it out")
     return tuple(scope for scope in USER_SCOPES if scope in wanted)
+
+
+def grantable(caller: Principal, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``wanted`` that are scopes here, for a key of the key service. Raises Forbidden for one that the caller
+    has not, unless it stands above all accounts: an admin token makes keys that invoke, which it cannot do itself.
+    """
+    known = tuple(scope for scope in USER_SCOPES if scope in wanted)
+    own = {*caller.scopes, *(USER_SCOPES if caller.has_scope(SUPER_SCOPE) else ())}
+    for scope in known:
+        if scope not in own:
+            raise Forbidden(f"scopes: the caller does not have {scope!r}, so it cannot grant it; leave it out")
+    return known
+
+
+def grantable_resources(caller: Principal, wanted: Sequence[Resource]) -> tuple[Resource, ...]:
+    """Those of ``wanted`` that grant something. Raises Forbidden beyond the caller's own reach."""
+    return granted_resources(caller, [resource for resource in wanted if _is_well_formed(resource)])
 
 
 def granted_resources(caller: Principal, wanted: Sequence[Resource]) -> tuple[Resource, ...]:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from gpufn.model.access import ALL_FUNCTIONS, ApiKey, Resource
+from gpufn.model.errors import Invalid
 from gpufn.model.ids import AccountId, KeyId, new_id
 
 PREFIX = "nvapi-"
@@ -63,6 +64,17 @@ def mint(
 def looks_like_key(value: str) -> bool:
     """Whether ``value`` has the form and the checksum of a key of ours. Says nothing about whether it is known."""
     return _FORM.fullmatch(value) is not None and hmac.compare_digest(_checksum(value[:-6]), value[-6:])
+
+
+def parse(value: str | None) -> str:
+    """``value``, if it can be a key. Raises Invalid in the key service's words (auth page, section 3.4)."""
+    if not value:
+        raise Invalid("api key empty")
+    if _FORM.fullmatch(value) is None:
+        raise Invalid("api key format invalid")
+    if not looks_like_key(value):
+        raise Invalid("Invalid key")
+    return value
 
 
 def matches(key: ApiKey, *, pepper: bytes, value: str) -> bool:

@@ -74,6 +74,8 @@ def variables(url: str, grpc: str | None, key: str, data: Path) -> list[tuple[st
                 "NVCF_TOKEN": key,
                 "NVCF_API_KEY": key,
                 "INVOKE_HOST": "invocation.localhost",
+                "API_KEYS_SERVICE_URL": url,
+                "API_KEYS_ADMIN_SERVICE_URL": url,
             },
         ),
         (
@@ -81,8 +83,6 @@ def variables(url: str, grpc: str | None, key: str, data: Path) -> list[tuple[st
             {
                 "NVCF_BASE_NVCT_URL": url,
                 "NVCF_ICMS_URL": url,
-                "API_KEYS_SERVICE_URL": url,
-                "API_KEYS_ADMIN_SERVICE_URL": url,
             },
         ),
         ("the Terraform provider ngc", {"NGC_ENDPOINT": url, "NGC_API_KEY": key, "NGC_ORG": org}),

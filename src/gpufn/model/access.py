@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
 from gpufn.model.ids import AccountId, KeyId
 
@@ -48,6 +50,21 @@ class Resource:
 ALL_FUNCTIONS = (Resource("account-functions", "*"), Resource("authorized-functions", "*"))
 
 
+class KeyStatus(StrEnum):
+    """Of a key that is not revoked (auth page, section 3.3)."""
+
+    ACTIVE = "ACTIVE"
+    SUSPENDED = "SUSPENDED"
+    EXPIRED = "EXPIRED"
+
+
+class OwnerStatus(StrEnum):
+    """Of an owner of keys."""
+
+    ACTIVE = "ACTIVE"
+    SUSPENDED = "SUSPENDED"
+
+
 @dataclass(frozen=True)
 class ApiKey:
     """A key as it is stored: never the key itself, only a keyed hash of it."""
@@ -65,10 +82,35 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    issuer: str = ""
+    """The service of the API-key service that it was made for; empty for keys made otherwise."""
+    audiences: tuple[str, ...] = ()
+    authorizations: Any = None
+    """What its maker wrote, verbatim; ``scopes`` and ``resources`` follow from it."""
+    suspended: bool = False
+    owner_suspended: bool = False
+    changed_at: datetime | None = None
+    """When its authorizations were last written."""
 
     def is_valid(self, now: datetime) -> bool:
-        """Neither revoked nor expired."""
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+        """Neither revoked nor expired, and neither it nor its owner suspended."""
+        return self.revoked_at is None and not self.owner_suspended and self.status(now) is KeyStatus.ACTIVE
+
+    def status(self, now: datetime) -> KeyStatus:
+        """Derived when read; suspended wins over expired."""
+        if self.suspended:
+            return KeyStatus.SUSPENDED
+        return KeyStatus.ACTIVE if self.expires_at is None or now < self.expires_at else KeyStatus.EXPIRED
+
+
+@dataclass(frozen=True)
+class KeyOwner:
+    """Whose keys they are, within an account."""
+
+    nca_id: AccountId
+    owner: str
+    status: OwnerStatus
+    updated_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,9 @@ class IdentitySettings:
     """``sub`` of admin tokens: a client of the installation's own account (auth page, section 6.1)."""
     token_ttl: float = 3600.0
     """Seconds until an admin token expires."""
+    open_issuer: bool = False
+    """Give an admin token to whoever asks without a credential, as the reference does and ``nvcf-cli init`` needs. Only
+    where everybody who reaches the port may do everything."""
 
 
 @dataclass(frozen=True)

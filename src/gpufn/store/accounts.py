@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gpufn.model.account import Account, Client
-from gpufn.store.tables import accounts as table, clients, keys
+from gpufn.store.tables import accounts as table, clients, key_owners, keys
 
 
 def ensure(tx: sa.Connection, account: Account) -> None:
@@ -36,6 +36,7 @@ def save(tx: sa.Connection, account: Account) -> None:
 def delete(tx: sa.Connection, nca_id: str) -> None:
     """Remove an account that owns nothing any more, with its clients and keys."""
     tx.execute(clients.delete().where(clients.c.nca_id == nca_id))
+    tx.execute(key_owners.delete().where(key_owners.c.nca_id == nca_id))
     tx.execute(keys.delete().where(keys.c.nca_id == nca_id))
     tx.execute(table.delete().where(table.c.nca_id == nca_id))
 

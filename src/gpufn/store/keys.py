@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gpufn.model.access import ApiKey
-from gpufn.store.tables import keys as table
+from gpufn.model.access import ApiKey, KeyOwner, OwnerStatus
+from gpufn.store.tables import key_owners as owners, keys as table
 
 
 def insert(tx: sa.Connection, key: ApiKey) -> None:
@@ -33,6 +33,38 @@ def of_account(tx: sa.Connection, nca_id: str) -> list[ApiKey]:
     """Every key of the account that was not revoked, oldest first."""
     query = table.select().where(table.c.nca_id == nca_id, table.c.revoked_at.is_(None)).order_by(table.c.created_at)
     return [_load(row) for row in tx.execute(query)]
+
+
+def of_owner(tx: sa.Connection, nca_id: str, owner: str, issuer: str | None = None) -> list[ApiKey]:
+    """The owner's keys that were not revoked, oldest first; with ``issuer`` those of one service."""
+    query = table.select().where(table.c.nca_id == nca_id, table.c.owner == owner, table.c.revoked_at.is_(None))
+    if issuer is not None:
+        query = query.where(table.c.issuer == issuer)
+    return [_load(row) for row in tx.execute(query.order_by(table.c.created_at, table.c.id))]
+
+
+def save(tx: sa.Connection, key: ApiKey) -> None:
+    """Write what may change of a key: what it grants, and whether it is suspended."""
+    names = ("scopes", "resources", "authorizations", "suspended", "changed_at")
+    tx.execute(table.update().where(table.c.id == key.id).values({name: getattr(key, name) for name in names}))
+
+
+def owner(tx: sa.Connection, nca_id: str, owner: str) -> KeyOwner | None:
+    """What is recorded of an owner: nothing unless it was suspended once."""
+    row = tx.execute(owners.select().where(owners.c.nca_id == nca_id, owners.c.owner == owner)).first()
+    return None if row is None else KeyOwner(row.nca_id, row.owner, OwnerStatus(row.status), row.updated_at)
+
+
+def save_owner(tx: sa.Connection, owner: KeyOwner) -> None:
+    """Record an owner's status, and on each of its keys, where validity is looked up."""
+    mine = sa.and_(owners.c.nca_id == owner.nca_id, owners.c.owner == owner.owner)
+    tx.execute(owners.delete().where(mine))
+    tx.execute(owners.insert().values({c.name: getattr(owner, c.name) for c in owners.columns}))
+    tx.execute(
+        table.update()
+        .where(table.c.nca_id == owner.nca_id, table.c.owner == owner.owner)
+        .values(owner_suspended=owner.status is OwnerStatus.SUSPENDED)
+    )
 
 
 def ids(tx: sa.Connection) -> Sequence[str]:

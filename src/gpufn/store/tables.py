@@ -153,6 +153,22 @@ keys = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime),
     sa.Column("revoked_at", UtcDateTime),
+    sa.Column("issuer", sa.String(64), nullable=False, server_default=""),
+    sa.Column("audiences", JsonOf(tuple[str, ...]), nullable=False, server_default="[]"),
+    sa.Column("authorizations", sa.JSON(none_as_null=True)),
+    sa.Column("suspended", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("owner_suspended", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("changed_at", UtcDateTime),
+    sa.Index("ix_keys_owner", "nca_id", "owner"),
+)
+
+key_owners = sa.Table(
+    "key_owners",
+    metadata,
+    sa.Column("nca_id", sa.String(64), sa.ForeignKey("accounts.nca_id"), primary_key=True),
+    sa.Column("owner", sa.String(128), primary_key=True),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("updated_at", UtcDateTime),
 )
 
 # Who else may invoke a function; version_id is empty for what holds for all of its versions.

@@ -1,4 +1,4 @@
-"""Schema of identity: bounds of accounts, their clients, and who a function is shared with."""
+"""Schema of identity: bounds of accounts, clients, what the key service keeps, and who a function is shared with."""
 
 from __future__ import annotations
 
@@ -24,6 +24,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("client_id"),
     )
     op.create_index("ix_clients_nca_id", "clients", ["nca_id"])
+    op.add_column("keys", sa.Column("issuer", sa.String(length=64), nullable=False, server_default=""))
+    op.add_column("keys", sa.Column("audiences", sa.JSON(), nullable=False, server_default="[]"))
+    op.add_column("keys", sa.Column("authorizations", sa.JSON(), nullable=True))
+    op.add_column("keys", sa.Column("suspended", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("keys", sa.Column("owner_suspended", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("keys", sa.Column("changed_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index("ix_keys_owner", "keys", ["nca_id", "owner"])
+    op.create_table(
+        "key_owners",
+        sa.Column("nca_id", sa.String(length=64), nullable=False),
+        sa.Column("owner", sa.String(length=128), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["nca_id"], ["accounts.nca_id"]),
+        sa.PrimaryKeyConstraint("nca_id", "owner"),
+    )
     op.create_table(
         "authorizations",
         sa.Column("function_id", sa.String(length=36), nullable=False),
