@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from gpufn.cli import phases
 from gpufn.cli.console import safe
 from gpufn.cli.env import variables
-from gpufn.client.discovery import Wanted, discover
+from gpufn.client.discovery import Ports, Wanted, discover
 from gpufn.client.errors import ClientError, NotRunning, refusal
 from gpufn.client.reference import Ambiguous, Reference, matching, newest_deployed
 from gpufn.settings import ClientSettings, load_client
@@ -135,6 +135,10 @@ def test_client_settings_come_from_the_environment() -> None:
 
 def test_no_exported_name_occurs_twice() -> None:
     """Two clients that read one name share one line."""
-    names = [name for _, values in variables("http://x", "x:10081", "k", Path("/d")) for name in values]
+    names = [
+        name
+        for _, values in variables("http://x", Ports("x:1", "https://x:2", "http://x:3"), "k", Path("/d"))
+        for name in values
+    ]
 
     assert len(names) == len(set(names))

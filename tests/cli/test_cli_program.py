@@ -181,7 +181,8 @@ def test_up_hands_its_flags_to_the_server(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     def serve_run(settings: Any, *, announce: Any) -> int:
         given.append(settings)
-        announce(SimpleNamespace(url="http://x", data=tmp_path, admin_key="nvapi-new", grpc_port=1))
+        told = {"url": "http://x", "data": tmp_path, "admin_key": "nvapi-new", "grpc_port": 1}
+        announce(SimpleNamespace(**told, tls_url="https://x", proxy_url=None))
         return 0
 
     _server(monkeypatch, serve_run)
@@ -190,7 +191,14 @@ def test_up_hands_its_flags_to_the_server(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     assert (tmp_path, 0, True) == (given[0].data, given[0].server.port, given[0].server.single_process)
     assert "nvapi-new" in text.out
-    assert {"url": "http://x", "data": str(tmp_path), "adminKey": "nvapi-new", "grpcPort": 1} == json.loads(as_json.out)
+    assert "https://x" in text.out
+    assert json.loads(as_json.out) == {
+        "url": "http://x",
+        "data": str(tmp_path),
+        "adminKey": "nvapi-new",
+        "grpcPort": 1,
+        "tlsUrl": "https://x",
+    }
 
 
 @pytest.mark.parametrize("code", [Exit.PORT_IN_USE, Exit.DATA])

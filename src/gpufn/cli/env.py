@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpufn.cli.exits import Exit, Failed
 from gpufn.cli.session import Session, data_option, output_options
-from gpufn.client.discovery import admin_key, answers, checked, running_grpc, running_url
+from gpufn.client.discovery import Ports, admin_key, answers, checked, running_ports, running_url
 from gpufn.client.errors import NotRunning
 from gpufn.model.ids import DEFAULT_ACCOUNT
 
@@ -35,7 +35,7 @@ def run(session: Session) -> int:
     if key is None:
         fix = "pass --key, or restore the file"
         raise Failed(f"{data / 'admin.key'} is not there, so there is no key to export", fix=fix, exit=Exit.REFUSED)
-    groups = variables(url, running_grpc(data), key, data)
+    groups = variables(url, running_ports(data), key, data)
     if session.args.json:
         session.console.json({name: value for _, values in groups for name, value in values.items()})
         return 0
@@ -46,7 +46,7 @@ def run(session: Session) -> int:
     return 0
 
 
-def variables(url: str, grpc: str | None, key: str, data: Path) -> list[tuple[str, dict[str, str]]]:
+def variables(url: str, ports: Ports, key: str, data: Path) -> list[tuple[str, dict[str, str]]]:
     """Every variable, by the client that reads it. No name occurs twice."""
     org = str(DEFAULT_ACCOUNT)
     return [
@@ -56,10 +56,10 @@ def variables(url: str, grpc: str | None, key: str, data: Path) -> list[tuple[st
             {"NVCF_BASE_URL": url, "NVCF_AUTH_TOKEN": key},
         ),
         (
-            "ngcsdk and the ngc CLI (releases from 4 on turn http into https and need a TLS proxy in front)",
+            "ngcsdk and the ngc CLI (releases from 4 on turn http into https: start with `gpufn up --tls`)",
             {
-                "NGC_CLI_API_URL": url,
-                "NGC_CLI_AUTH_URL": url,
+                "NGC_CLI_API_URL": ports.tls or url,
+                "NGC_CLI_AUTH_URL": ports.tls or url,
                 "NGC_CLI_API_KEY": key,
                 "NGC_CLI_ORG": org,
                 "NGC_CLI_TEAM": "no-team",
@@ -70,7 +70,7 @@ def variables(url: str, grpc: str | None, key: str, data: Path) -> list[tuple[st
             {
                 "NVCF_BASE_HTTP_URL": url,
                 "NVCF_INVOKE_URL": url,
-                **({"NVCF_BASE_GRPC_URL": grpc} if grpc else {}),
+                **({"NVCF_BASE_GRPC_URL": ports.grpc} if ports.grpc else {}),
                 "NVCF_TOKEN": key,
                 "NVCF_API_KEY": key,
                 "INVOKE_HOST": "invocation.localhost",
@@ -87,4 +87,18 @@ def variables(url: str, grpc: str | None, key: str, data: Path) -> list[tuple[st
         ),
         ("the Terraform provider ngc", {"NGC_ENDPOINT": url, "NGC_API_KEY": key, "NGC_ORG": org}),
         ("cosmos-curate", {"NGC_NVCF_API_KEY": key, "NGC_NVCF_ORG": org}),
+        *_trust(ports, data),
     ]
+
+
+def _trust(ports: Ports, data: Path) -> list[tuple[str, dict[str, str]]]:
+    """What makes clients trust this installation, and reach it under names that are fixed in them."""
+    if ports.tls is None and ports.proxy is None:
+        return []
+    bundle, authority = str(data / "tls" / "bundle.pem"), str(data / "tls" / "ca.pem")
+    trusted = dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"), bundle)
+    groups = [("the usual authorities and this installation's", trusted | {"NODE_EXTRA_CA_CERTS": authority})]
+    if ports.proxy is not None:
+        comment = "clients whose hosts are fixed; any other https host is refused: `unset HTTPS_PROXY` to reach those"
+        groups.append((comment, {"HTTPS_PROXY": ports.proxy, "NO_PROXY": "localhost,127.0.0.1,::1"}))
+    return groups

@@ -69,9 +69,22 @@ def running_url(data: Path) -> str | None:
     return _running(data).get("url")
 
 
-def running_grpc(data: Path) -> str | None:
-    """Host and port for gRPC that ``running.json`` names, or None when there is none."""
-    return _running(data).get("grpc")
+@dataclass(frozen=True)
+class Ports:
+    """What else ``running.json`` names, each where there is one."""
+
+    grpc: str | None = None
+    """Host and port for gRPC."""
+    tls: str | None = None
+    """The URL for HTTP over TLS."""
+    proxy: str | None = None
+    """The URL of the CONNECT proxy."""
+
+
+def running_ports(data: Path) -> Ports:
+    """The ports beside the one for HTTP."""
+    facts = _running(data)
+    return Ports(facts.get("grpc"), facts.get("tls"), facts.get("proxy"))
 
 
 def _running(data: Path) -> dict[str, str]:

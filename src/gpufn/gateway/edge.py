@@ -59,6 +59,8 @@ class Connection(asyncio.Protocol):
         self._since = self._loop.time()
         """When the present state began: waiting for a head, or for the rest of one."""
         self.peer = ""
+        self.secure = False
+        """Whether it came over TLS."""
 
     @property
     def is_idle(self) -> bool:
@@ -70,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.secure = transport.get_extra_info("sslcontext") is not None
         service = self._service
         service.edges.add(self)
         if len(service.edges) > self._settings.connections_max:

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gpufn.model.errors import Fatal
 
 BACKLOG = 4096
+
+
+@dataclass(frozen=True)
+class Listening:
+    """The sockets of the public ports; ``tls`` and ``proxy`` only where they are wanted."""
+
+    http: socket.socket
+    grpc: socket.socket | None = None
+    tls: socket.socket | None = None
+    proxy: socket.socket | None = None
+
+    def present(self) -> list[socket.socket]:
+        """Those that there are, in this order."""
+        return [each for each in (self.http, self.grpc, self.tls, self.proxy) if each is not None]
 
 
 def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
@@ -31,3 +47,9 @@ def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
             raise Fatal(f"port {port} in use on {host}; choose another with {option}", exit_code=3) from error
         raise Fatal(f"cannot listen on {host} port {port}: {error}", exit_code=3) from error
     return listening
+
+
+def from_present(sockets: Sequence[socket.socket], *, tls: bool, proxy: bool) -> Listening:
+    """What ``Listening.present`` gave, put together again."""
+    http, grpc, *rest = sockets
+    return Listening(http, grpc, rest.pop(0) if tls else None, rest.pop(0) if proxy else None)

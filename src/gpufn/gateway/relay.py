@@ -27,10 +27,10 @@ class RelayCall:
     broken_body = ""
     slice: dict[Timed, None] | None = None
 
-    def __init__(self, edge: Edge, head: RequestHead, *, peer: str, deadlines: Deadlines) -> None:
+    def __init__(self, edge: Edge, head: RequestHead, *, peer: str, secure: bool, deadlines: Deadlines) -> None:
         self._edge: Edge | None = edge
         self._request = head
-        self._peer = peer
+        self._peer, self._secure = peer, secure
         self._deadlines = deadlines
         self._answering = False
         self._progress = False
@@ -107,7 +107,7 @@ class RelayCall:
         elif head.length or b"content-length" in head.values:
             lines.append(b"Content-Length: %d" % head.length)
         lines.append(b"X-Forwarded-For: " + self._peer.encode())
-        lines.append(b"X-Forwarded-Proto: http")
+        lines.append(b"X-Forwarded-Proto: " + (b"https" if self._secure else b"http"))
         lines.append(b"X-Forwarded-Host: " + head.values.get(b"host", b""))
         if b"host" not in head.values:
             lines.append(b"Host: control")

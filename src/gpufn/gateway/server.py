@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from gpufn.gateway.edge import Connection
 from gpufn.gateway.feed import follow
 from gpufn.gateway.grpc_edge import GrpcEdges
 from gpufn.gateway.journal import Journal
-from gpufn.gateway.listening import BACKLOG, listen
+from gpufn.gateway.listening import BACKLOG, Listening, listen
 from gpufn.gateway.load import Load
 from gpufn.gateway.ownership import Ownership
 from gpufn.gateway.plane import Plane
+from gpufn.gateway.proxy import Proxy
 from gpufn.gateway.service import Service
 from gpufn.gateway.snapshot import Snapshot
 from gpufn.gateway.spool import Stores
@@ -99,21 +102,33 @@ class Gateway:
         """Listen, and follow control. Returns both ports (0 picks one). Raises Fatal when one is taken."""
         listening = listen(host, port)
         grpc = listen(host, grpc_port) if grpc_port is not None else None
-        await self.serve(listening, grpc=grpc)
+        await self.serve(Listening(listening, grpc))
         return int(listening.getsockname()[1]), int(grpc.getsockname()[1]) if grpc is not None else None
 
-    async def serve(self, listening: socket.socket, *, grpc: socket.socket | None = None) -> None:
-        """Serve on sockets that listen already, and follow control."""
-        loop = asyncio.get_running_loop()
-        http = await loop.create_server(lambda: Connection(self._service), sock=listening, backlog=BACKLOG)
-        self._servers.append(http)
-        if grpc is not None:
-            self._servers.append(await loop.create_server(self._grpc.connection, sock=grpc, backlog=BACKLOG))
+    async def serve(self, listening: Listening, *, certificates: ssl.SSLContext | None = None) -> None:
+        """Serve on sockets that listen already, and follow control. ``certificates``: for TLS and the proxy."""
+        await self._listen(listening.http, lambda: Connection(self._service))
+        if listening.grpc is not None:
+            await self._listen(listening.grpc, self._grpc.connection)
+        if certificates is not None and listening.tls is not None:
+            await self._listen(listening.tls, self._grpc.connection, certificates)
+        if certificates is not None and listening.proxy is not None:
+            context, plane = certificates, self._plane
+            await self._listen(
+                listening.proxy,
+                lambda: Proxy(self._grpc.connection, context, tasks=self._tasks, deadlines=plane.deadlines),
+            )
         self._plane.deadlines.start()
         self._tasks.start(self._plane.journal.run(), name="gateway:journal")
         self._tasks.start(self._ownership.run(), name="gateway:ownership")
         self._tasks.start(follow(self._snapshot, self._control), name="gateway:feed")
         self._tasks.start(self._plane.load.report(self._control, self._report), name="gateway:load")
+
+    async def _listen(
+        self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None = None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._servers.append(await loop.create_server(protocol, sock=listening, backlog=BACKLOG, ssl=tls))
 
     async def drain(self, grace: float) -> None:
         """Take nothing new and let what runs end for ``grace`` seconds. The rest is answered 503, or, if it was

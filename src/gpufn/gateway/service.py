@@ -72,7 +72,7 @@ class Service:
             target = RELAY
         try:
             if isinstance(target, Relay):
-                call = RelayCall(edge, head, peer=edge.peer, deadlines=self.deadlines)
+                call = RelayCall(edge, head, peer=edge.peer, secure=edge.secure, deadlines=self.deadlines)
                 call.enter(self._control, body, complete)
                 return call
             if isinstance(target, Health):

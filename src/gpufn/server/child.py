@@ -29,12 +29,14 @@ async def _control(settings: Settings) -> None:
         log.get_logger("control").info("stopping", reason=end.result())
 
 
-async def _gateway(settings: Settings, http: int, grpc: int) -> None:
+async def _gateway(settings: Settings, descriptors: list[int]) -> None:
+    from gpufn.gateway.listening import from_present
     from gpufn.server import gateway
 
     gateway.tune()
-    sockets = socket.socket(fileno=http), socket.socket(fileno=grpc)
-    await gateway.serve(settings, *sockets, ready=lifeline.report_ready, end=lifeline.await_end())
+    sockets = [socket.socket(fileno=each) for each in descriptors]
+    listening = from_present(sockets, tls=settings.server.tls, proxy=settings.server.proxy)
+    await gateway.serve(settings, listening, ready=lifeline.report_ready, end=lifeline.await_end())
 
 
 def main() -> int:
@@ -43,7 +45,7 @@ def main() -> int:
     configure(settings.log)
     role = sys.argv[1]
     try:
-        uvloop.run(_control(settings) if role == "control" else _gateway(settings, *map(int, sys.argv[2:4])))
+        uvloop.run(_control(settings) if role == "control" else _gateway(settings, [*map(int, sys.argv[2:])]))
     except Fatal as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_code

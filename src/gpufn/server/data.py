@@ -31,6 +31,7 @@ class DataDirectory:
         self.instances = root / "instances"
         self.running = root / "running.json"
         self.admin_key = root / "admin.key"
+        self.tls = root / "tls"
         self._pepper = root / "pepper"
         self._signing = root / "signing.json"
         self._lock = -1

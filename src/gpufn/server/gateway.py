@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
-import socket
 from collections.abc import Awaitable, Callable
 
+from gpufn.gateway.listening import Listening
 from gpufn.gateway.server import Gateway, Sockets
+from gpufn.server.certificates import files
 from gpufn.server.data import DataDirectory
 from gpufn.settings import Settings
 from gpufn.store.database import Sqlite
@@ -15,9 +16,7 @@ from gpufn.store.opening import open_database
 from gpufn.store.threaded import ThreadedSqlite
 
 
-async def serve(
-    settings: Settings, http: socket.socket, grpc: socket.socket, *, ready: Callable[[], None], end: Awaitable[object]
-) -> None:
+async def serve(settings: Settings, listening: Listening, *, ready: Callable[[], None], end: Awaitable[object]) -> None:
     """Serve until ``end`` is done; then finish what runs, for at most ``server.stop_grace`` seconds."""
     data = DataDirectory(settings.data)
     opened = open_database(settings.database, data.database)
@@ -32,7 +31,8 @@ async def serve(
         name="gateway-0",
     )
     try:
-        await gateway.serve(http, grpc=grpc)
+        secured = settings.server.tls or settings.server.proxy
+        await gateway.serve(listening, certificates=files(data.tls).context() if secured else None)
         ready()
         await end
         await gateway.drain(settings.server.stop_grace)

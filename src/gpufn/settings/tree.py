@@ -18,6 +18,14 @@ class ServerSettings:
     """Public HTTP port. 0 picks a free one."""
     grpc_port: int = 10081
     """Port for gRPC (without TLS). 0 picks a free one, and so does the default when ``port`` is 0."""
+    tls: bool = False
+    """Whether there is a TLS port too, with a certificate of this installation's own authority."""
+    tls_port: int = 8443
+    """Port for HTTP and gRPC over TLS. 0 picks a free one, and so does the default when ``port`` is 0."""
+    proxy: bool = False
+    """Whether there is a CONNECT proxy for NVIDIA's host names, which leads clients with fixed hosts here."""
+    proxy_port: int = 8889
+    """Port of that proxy. 0 picks a free one, and so does the default when ``port`` is 0."""
     gateways: int = 1
     """Gateway processes. This release runs exactly one."""
     single_process: bool = False
