@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
+
 from hypothesis import given, settings, strategies as st
 
 from gpufn.gateway.deadlines import SLICE, Deadlines, Timed
@@ -17,8 +20,11 @@ from gpufn.wire.feed import RouteInstance
 class Waiter:
     """Someone in a queue."""
 
-    def __init__(self, number: int, give_up_at: float) -> None:
-        self.number, self.give_up_at = number, give_up_at
+    def __init__(self, number: int, give_up_at: float, account: str = "a", *, gives_way: bool = True) -> None:
+        self.number, self.give_up_at, self.nca_id, self.gives_way = number, give_up_at, account, gives_way
+
+    def __repr__(self) -> str:
+        return f"{self.nca_id}{self.number}"
 
 
 def an_instance(name: int, slots: int) -> RouteInstance:
@@ -53,7 +59,7 @@ class History:
     def arrive(self, patience: int) -> None:
         waiter = Waiter(self._arrived, self.now + patience)
         self._arrived += 1
-        assert self.queue.push(waiter)
+        assert self.queue.push(waiter) is None
         self.waiting.append(waiter)
 
     def release(self, which: int) -> None:
@@ -105,9 +111,83 @@ def test_a_full_queue_takes_no_more() -> None:
     """The queue is bounded, and positions count from one."""
     queue = Queue(2)
     first, second, third = (Waiter(n, 1.0) for n in range(3))
-    assert (queue.push(first), queue.push(second), queue.push(third)) == (True, True, False)
+    assert (queue.push(first), queue.push(second), queue.push(third)) == (None, None, third)
     assert (queue.position(first), queue.position(second), queue.position(third)) == (1, 2, 0)
     assert not queue.remove(third)
+
+
+def a_queue(*accounts: str, depth: int = 100) -> Queue:
+    """Waiters of these accounts, in this order; numbers count from 0 per account."""
+    queue, counts = Queue(depth), Counter[str]()
+    for account in accounts:
+        assert queue.push(Waiter(counts[account], 1.0, account)) is None
+        counts[account] += 1
+    return queue
+
+
+def emptied(queue: Queue) -> str:
+    """Everything in the order it is served."""
+    return " ".join(repr(queue.pop()) for _ in range(len(queue)))
+
+
+def test_accounts_take_turns() -> None:
+    """One that has many waiting does not keep another one waiting for all of them."""
+    assert emptied(a_queue(*"aaaabb")) == "a0 b0 a1 b1 a2 a3"
+    queue = a_queue(*"aaa")
+    assert repr(queue.pop()) == "a0"
+    queue.push(Waiter(0, 1.0, "b"))
+    queue.push(Waiter(0, 1.0, "c"))
+    assert emptied(queue) == "a1 b0 c0 a2"
+
+
+@given(st.text("abc", max_size=30), st.integers(0, 40))
+@settings(max_examples=200, deadline=None)
+def test_positions_come_true_and_turns_are_fair(accounts: str, first: int) -> None:
+    """A position says when one is served if nobody comes; one who waits is passed at most once by each other account
+    between two of its own; within an account the order is kept.
+    """
+    queue = a_queue(*accounts)
+    for _ in range(min(first, len(queue))):
+        queue.pop()
+    told = [(queue.position(item), item) for line in queue._lines.values() for item in line]
+    served = [queue.pop() for _ in range(len(queue))]
+    assert sorted(position for position, _ in told) == list(range(1, len(served) + 1))
+    assert all(served[position - 1] is item for position, item in told)
+    for account in "abc":
+        own = [n for n, item in enumerate(served) if item is not None and item.nca_id == account]
+        numbers = [served[n].number for n in own]  # type: ignore[union-attr]
+        assert numbers == sorted(numbers)
+        for before, after in pairwise([-1, *own]):
+            between = Counter(item.nca_id for item in served[before + 1 : after] if item is not None)
+            assert all(count <= 1 for count in between.values())
+    assert len(queue) == 0
+    assert queue.peek() is None
+
+
+def test_a_full_queue_is_shared() -> None:
+    """An account that fills it gives way, last come first, until the others have as much; nobody else does."""
+    queue = a_queue(*"aaaa", depth=4)
+    again = Waiter(9, 1.0)
+    assert queue.push(again) is again
+    assert [repr(queue.push(Waiter(n, 1.0, "b"))) for n in range(3)] == ["a3", "a2", "b2"]
+    assert emptied(queue) == "a0 b0 a1 b1"
+    firm = Queue(2)
+    for n in range(2):
+        firm.push(Waiter(n, 1.0, gives_way=False))
+    late = Waiter(0, 1.0, "b")
+    assert firm.push(late) is late
+    assert firm.push(late, always=True) is None
+    assert len(firm) == 3
+
+
+def test_one_that_was_served_in_vain_is_next() -> None:
+    """It goes before everybody, whoever's turn it is."""
+    queue = a_queue(*"aabb")
+    failed = queue.pop()
+    assert failed is not None
+    queue.put_first(failed)
+    assert queue.position(failed) == 1
+    assert emptied(queue) == "a0 b0 a1 b1"
 
 
 def test_the_least_busy_instance_is_taken() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 
 import pytest
+from gateway_fakes import Seen, answer, read_body
 from gateway_world import ACCOUNT, PEXEC, PINNED, V2, V, a_key, a_known, a_world
 
 from gpufn.wire.feed import KeyGrant
@@ -82,3 +84,33 @@ async def test_a_shared_version_that_is_not_deployed_says_so() -> None:
 
     assert guest.status == owner.status == 404
     assert json.loads(guest.body)["detail"] == json.loads(owner.body)["detail"].replace(ACCOUNT, "guest")
+
+
+async def test_a_guest_that_floods_the_queue_does_not_starve_the_owner() -> None:
+    """In a full queue the flood gives way with 429 and Retry-After, and the two accounts are served in turn."""
+    gate = asyncio.Event()
+    order = []
+
+    async def slow(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_body(reader, seen)
+        await gate.wait()
+        order.append(seen.one("NVCF-NCAID"))
+        writer.write(answer())
+
+    async with a_world(queue_depth=6) as world:
+        world.control.publish("guest", a_guest())
+        await world.deploy(await world.instance(slow), parties=("guest",))
+        flood = [await world.client() for _ in range(7)]
+        for client in flood:
+            await client.send("POST", PINNED, GUEST)
+        await world.until(lambda: "queued=6" in repr(world.gateway))
+        owner = [await world.client() for _ in range(3)]
+        for client in owner:
+            await client.send("POST", PINNED)
+        refused = await asyncio.gather(*(client.answer() for client in flood[4:]))
+        gate.set()
+        served = await asyncio.gather(*(client.answer() for client in [*flood[:4], *owner]))
+
+    assert [(r.status, r["retry-after"]) for r in refused] == [(429, "1")] * 3
+    assert {s.status for s in served} == {200}
+    assert order == ["guest", *["guest", ACCOUNT] * 3]

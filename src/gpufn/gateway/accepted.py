@@ -63,6 +63,7 @@ class Accepted:
     """One accepted invocation that this gateway owns."""
 
     broken_body = ""
+    gives_way = False
 
     __slots__ = (
         "_accepting", "_attempt", "_committed", "_cors", "_deadline", "_edge", "_outcome", "_plane", "give_up_at",
@@ -297,6 +298,9 @@ class Accepted:
             self._attempt.end()
             self.state = State.ENDING
             self._start(self._ended(ABANDONED), "abandon")
+
+    def crowded_out(self) -> None:
+        """Never: what was accepted gives way to nobody."""
 
     def withdrawn(self) -> None:
         """The version was undeployed, or has failed."""

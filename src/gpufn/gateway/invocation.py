@@ -70,6 +70,7 @@ class Invocation:
     """One call. The edge gives it the request's body, its version a slot, its forward the response."""
 
     broken_body = "failed to read request body: "
+    gives_way = True
     __slots__ = (
         "_compatible", "_cors", "_direct", "_edge", "_errors", "_forward", "_head", "_holders", "_kept", "_more_lines",
         "_plane", "_request", "_since", "_slot", "_spool", "_whole", "_window", "_window_end", "give_up_at", "grant",
@@ -272,6 +273,10 @@ class Invocation:
     def withdrawn(self) -> None:
         """The version was undeployed, or failed, while the call was queued."""
         self._refuse(gone(self.version))
+
+    def crowded_out(self) -> None:
+        """Another account has less in a full queue."""
+        self._refuse(queue_full(self.version.queue.depth))
 
     def shut_down(self) -> None:
         """The gateway stops."""

@@ -46,11 +46,14 @@ class Holder(Protocol):
 class Ticket:
     """``enter`` once, ``end`` as often as you like."""
 
-    __slots__ = ("_holder", "_plane", "_since", "_slot", "_wait", "give_up_at", "id", "slice", "version")
+    __slots__ = ("_holder", "_plane", "_since", "_slot", "_wait", "give_up_at", "id", "nca_id", "slice", "version")
+
+    gives_way = True
 
     def __init__(self, plane: Plane, holder: Holder, caller: Caller) -> None:
         self.slice: dict[Timed, None] | None = None
         self.id = caller.id
+        self.nca_id: str = caller.grant.principal.nca_id
         self.version = caller.version
         self._plane = plane
         self._holder = holder
@@ -112,6 +115,10 @@ class Ticket:
     def withdrawn(self) -> None:
         """The version was undeployed, or failed, while this waited."""
         self._refuse(gone(self.version))
+
+    def crowded_out(self) -> None:
+        """Another account has less in a full queue."""
+        self._refuse(queue_full(self.version.queue.depth))
 
     def shut_down(self) -> None:
         """The gateway stops."""

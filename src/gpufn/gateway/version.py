@@ -32,6 +32,10 @@ class Call(Waiting, Protocol):
         """The version is not deployed any more; you left the queue."""
         ...
 
+    def crowded_out(self) -> None:
+        """The queue was full and your account had the most in it; you left the queue."""
+        ...
+
 
 class Version:
     """A version of a function. ``pexec_heads`` and ``direct_heads`` are built once per instance and route."""
@@ -101,7 +105,10 @@ class Version:
             if slot is not None:
                 call.start(slot, now)
                 return True
-        return self.queue.push(call, always=accepted)
+        out = self.queue.push(call, always=accepted)
+        if out is not None and out is not call:
+            _call(out).crowded_out()
+        return out is not call
 
     def release(self, slot: Slot) -> None:
         """Give a slot back, to whoever waits."""
