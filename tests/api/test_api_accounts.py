@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from api_building import OTHER_ACCOUNT, Installation, a_body, an_installation, bearer, version_path
 
 from gpufn.auth.tokens import Signer, new_keys
@@ -135,6 +136,30 @@ async def test_the_keys_of_an_account_end_with_it() -> None:
     assert it.hints.count(("key", key["id"])) == 2
     assert "account_setup" not in key["scopes"]
     assert key["ncaId"] == "acme"
+
+
+async def test_nothing_of_a_deleted_account_comes_back_with_its_name() -> None:
+    """Section 19: telemetries and credentials go with it; a new account of the same id starts empty."""
+    async with an_installation() as it:
+        who = admin(it)
+        await it.client.post(ACME, json={"name": "Acme"}, headers=who)
+        telemetry = {
+            "name": "t",
+            "endpoint": "https://otlp.example",
+            "protocol": "HTTP",
+            "provider": "GRAFANA_CLOUD",
+            "types": ["LOGS"],
+            "secret": {"name": "s", "value": {"instanceId": "1", "apiKey": "k"}},
+        }
+        made = await it.client.post(f"{ACME}/telemetries", json=telemetry, headers=who)
+        await it.client.delete(ACME, headers=who)
+        await it.client.post(ACME, json={"name": "Acme"}, headers=who)
+        left = await it.client.get(f"{ACME}/telemetries", headers=who)
+        secrets = await it.context.db.run(lambda tx: tx.execute(sa.text("SELECT count(*) FROM secrets")).scalar())
+
+    assert made.status_code == 200, made.text
+    assert left.json()["telemetries"] == []
+    assert secrets == 0
 
 
 async def test_clients_are_associated_and_parted() -> None:

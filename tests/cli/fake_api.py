@@ -76,6 +76,7 @@ class FakeApi:
     answers: list[Reply] = field(default_factory=list)
     """What invocations are answered, in turn; the last one for ever."""
     accounts: list[dict[str, Any]] = field(default_factory=list)
+    audit: list[dict[str, Any]] = field(default_factory=list)
     parties: list[str] = field(default_factory=list)
     """Who the function is shared with."""
     position: dict[str, Any] = field(default_factory=dict)
@@ -168,6 +169,12 @@ def _account(api: FakeApi, request: Seen) -> Reply:
     return a_json({"account": api.accounts[0]})
 
 
+def _audit(api: FakeApi, request: Seen) -> Reply:
+    query = dict(pair.split("=") for pair in request.path.partition("?")[2].split("&"))
+    rest = [r for r in api.audit if r["seq"] > int(query["after"])]
+    return a_json({"records": rest[: int(query["limit"])]})
+
+
 def _shared(api: FakeApi, request: Seen) -> Reply:
     """The rules of one level: the first party with POST, an added one again is 409."""
     if request.method == "POST":
@@ -210,6 +217,7 @@ ROUTES: list[tuple[str, Callable[[FakeApi, Seen], Reply]]] = [
     ("GET /v2/nvcf/accounts", lambda api, _: a_json({"cloudAccounts": api.accounts})),
     ("(GET|POST|DELETE|PATCH) /v2/nvcf/accounts/[^/]+", _account),
     ("(GET|POST|DELETE|PATCH) /v2/nvcf/authorizations/functions/.*", _shared),
+    ("GET /v2/gpufn/audit", _audit),
     ("GET /v2/gpufn/status", _status),
     ("PUT /v2/nvcf/secrets/functions/[^/]+/versions/[^/]+", lambda api, _: Reply(204)),
     ("POST /v2/gpufn/master-key/rotate", lambda api, _: a_json({"secrets": 2, "masterKeyId": "m1"})),

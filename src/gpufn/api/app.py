@@ -12,6 +12,7 @@ from gpufn.api import (
     accounts,
     across,
     assets,
+    audit,
     authorizations,
     clusters,
     deployments,
@@ -32,6 +33,7 @@ from gpufn.api import (
     tokens,
     why,
 )
+from gpufn.api.audit import Audit
 from gpufn.api.body import StrictRoute
 from gpufn.api.context import Context
 from gpufn.api.front import Authentication, Boundary, Cors
@@ -89,6 +91,7 @@ ACCOUNTS = (
     Route("PATCH", ACCOUNT + "/clients/disassociate", accounts.disassociate_client, SUPER),
     Route("GET", "/v2/nvcf/clients/{clientId}", accounts.get_client, SUPER),
     Route("POST", "/v1/admin/keys", tokens.issue_admin_token, SUPER),
+    Route("GET", OWN + "/audit", audit.list_records, SUPER),
 )
 """Above all accounts: the only routes for a client that has none itself."""
 
@@ -232,6 +235,7 @@ def build(context: Context) -> FastAPI:
     for route in ROUTES:
         _add(app, route)
     problems.install(app)
+    app.add_middleware(Audit)
     app.add_middleware(Authentication)
     app.add_middleware(Boundary)
     app.add_middleware(Cors)

@@ -51,16 +51,20 @@ def problem(
 
 def of_error(scope: Scope, error: PlatformError) -> Response:
     """The response for a deliberate refusal. A field ``challenge`` becomes WWW-Authenticate, ``status`` is exact."""
-    status, kind = _STATUS[error.code]
-    exact = error.fields.get("status")
+    _, kind = _STATUS[error.code]
     headers = {}
     if error.code is Code.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = str(error.fields.get("challenge", "Bearer"))
     if error.code in (Code.EXHAUSTED, Code.UNAVAILABLE):
         headers["Retry-After"] = "1"
-    if isinstance(exact, int):
-        return problem(scope, exact, error.message, headers=headers)
-    return problem(scope, status, error.message, kind=kind, headers=headers)
+    exact = isinstance(error.fields.get("status"), int)
+    return problem(scope, status_of(error), error.message, kind=_FRAMEWORK if exact else kind, headers=headers)
+
+
+def status_of(error: PlatformError) -> int:
+    """The HTTP status of a refusal."""
+    exact = error.fields.get("status")
+    return exact if isinstance(exact, int) else _STATUS[error.code][0]
 
 
 def install(app: FastAPI) -> None:

@@ -50,6 +50,7 @@ COMMANDS = (
     Command("account", "create, list, change and delete accounts, and admin tokens", "accounts"),
     Command("backup", "write everything the installation keeps to a file", "backup"),
     Command("restore", "put a backup into an empty data directory", "restore"),
+    Command("audit", "check and export the audit log", "audit"),
     Command("settings", "the effective settings and where they come from", "configuration"),
     Command("version", "the version of this program", "version"),
 )

@@ -171,6 +171,21 @@ key_owners = sa.Table(
     sa.Column("updated_at", UtcDateTime),
 )
 
+# Appended to, never changed: see model/audit.py.
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("nca_id", sa.String(64), nullable=False),
+    sa.Column("subject", sa.String(128), nullable=False),
+    sa.Column("key_id", sa.String(36), nullable=False),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.Column("path", sa.String(512), nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("seal", sa.String(64), nullable=False),
+)
+
 # Who else may invoke a function; version_id is empty for what holds for all of its versions.
 authorizations = sa.Table(
     "authorizations",

@@ -1,4 +1,4 @@
-"""Schema of identity: bounds of accounts, clients, what the key service keeps, and who a function is shared with."""
+"""Schema of identity: accounts and clients, what the key service keeps, the audit log, and sharing."""
 
 from __future__ import annotations
 
@@ -39,6 +39,19 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["nca_id"], ["accounts.nca_id"]),
         sa.PrimaryKeyConstraint("nca_id", "owner"),
+    )
+    op.create_table(
+        "audit",
+        sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("nca_id", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.String(length=128), nullable=False),
+        sa.Column("key_id", sa.String(length=36), nullable=False),
+        sa.Column("method", sa.String(length=16), nullable=False),
+        sa.Column("path", sa.String(length=512), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("seal", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
     )
     op.create_table(
         "authorizations",
