@@ -16,9 +16,11 @@ from gateway_fakes import FakeControl, Handler, Server, echo
 from gpufn.auth.keys import digest
 from gpufn.gateway.server import Gateway, Sockets
 from gpufn.model.status import FunctionStatus
-from gpufn.settings import GatewaySettings
-from gpufn.store.database import Sqlite
+from gpufn.settings import DatabaseSettings, GatewaySettings
+from gpufn.store import migrate
+from gpufn.store.database import Database, Sqlite
 from gpufn.store.objects import Objects, open_objects
+from gpufn.store.opening import open_database
 from gpufn.store.tables import metadata
 from gpufn.store.threaded import ThreadedSqlite
 from gpufn.wire.feed import (
@@ -128,6 +130,10 @@ class Client:
         self.writer.close()
 
 
+DATABASE = DatabaseSettings()
+"""Where worlds keep what they accept; a test that wants another database puts it here."""
+
+
 @dataclass
 class World:
     """Everything, running."""
@@ -139,7 +145,7 @@ class World:
     port: int = field(init=False)
     grpc_port: int = field(init=False)
     gateways: list[Gateway] = field(default_factory=list)
-    databases: list[ThreadedSqlite] = field(default_factory=list)
+    databases: list[Database] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
     servers: list[Server] = field(default_factory=list)
 
@@ -155,7 +161,8 @@ class World:
 
     def another(self, name: str) -> Gateway:
         """One more gateway of this installation, not started."""
-        db = ThreadedSqlite(Sqlite(self.directory / "gpufn.db"))
+        opened = open_database(DATABASE, self.directory / "gpufn.db")
+        db = ThreadedSqlite(opened) if isinstance(opened, Sqlite) else opened
         gateway = Gateway(
             self.settings,
             Sockets(self.control.socket, self.control.feed),
@@ -271,7 +278,10 @@ def revoked(key: str = KEY) -> KeyGone:
 
 def _create_tables(path: Path) -> None:
     """A database with every table, as control leaves it."""
-    database = Sqlite(path)
+    if DATABASE.url:
+        migrate.upgrade(open_database(DATABASE, path))
+        return
+    database = Sqlite(path)  # much faster than migrations
     metadata.create_all(database.engine)
     database.engine.dispose()
 

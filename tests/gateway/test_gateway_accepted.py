@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable
 
+import pytest
 from gateway_fakes import Seen, read_body
 from gateway_world import PEXEC, PINNED, World, a_world
 from test_gateway_windows import ONE, Gate, a_detached_call, status_of
 
 from gpufn.gateway import spool
 from gpufn.model.errors import Unavailable
+from gpufn.settings import DatabaseSettings
 from gpufn.store.database import T, Transaction
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)], autouse=True)
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test here runs on both databases; which one it is."""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+        monkeypatch.setattr("gateway_world.DATABASE", DatabaseSettings(url))
+    return str(request.param)
 
 
 class Recorder(Gate):
@@ -234,8 +244,7 @@ async def test_a_database_that_cannot_be_used_accepts_nothing() -> None:
     async with a_world() as world:
         gate = Gate()
         await world.deploy(await world.instance(gate))
-        with contextlib.closing(world.databases[0]._sqlite.engine.raw_connection()) as raw:
-            raw.execute("DROP TABLE invocations")
+        await world.databases[0].run(lambda tx: tx.exec_driver_sql("DROP TABLE invocations"))
         found = await world.call("POST", PEXEC, ONE)
         assert (found.status, found["retry-after"]) == (503, "1")
         assert "could not be recorded" in json.loads(found.body)["detail"]

@@ -9,6 +9,7 @@ https://www.sqlite.org/fileformat2.html, section 4.
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ HEADER, FRAME = 32, 24
 MAGIC = (0x377F0682, 0x377F0683)
 """Checksums over little-endian and over big-endian words."""
 PAGE_SIZES = frozenset(2**n for n in range(9, 17))
+LOOKS, PAUSE = 6, 0.02
+"""Another process may be writing the log: what is half-written at one look is whole at the next. Seconds."""
 _MASK = 0xFFFFFFFF
 
 
@@ -34,7 +37,16 @@ class _Frame:
 
 def damage(database: Path) -> str | None:
     """What is wrong with the log beside ``database``; None when SQLite will read every commit in it."""
-    path = database.with_name(f"{database.name}-wal")
+    path, problem = database.with_name(f"{database.name}-wal"), None
+    for _ in range(LOOKS):
+        problem = _look(database, path)
+        if problem is None:
+            return None
+        time.sleep(PAUSE)
+    return problem
+
+
+def _look(database: Path, path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             if is_missing(database):
