@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from api_building import (
     NOW,
@@ -17,6 +19,7 @@ from api_building import (
     bearer,
 )
 
+from gpufn.api.app import build
 from gpufn.model.access import USER_SCOPES, Resource
 from gpufn.model.instance import Failure, FailureKind, InstanceStatus
 from gpufn.store import keys
@@ -307,3 +310,25 @@ async def test_orgs_teams_and_the_catalog() -> None:
     assert teams["teams"] == []
     assert other.status_code == 404
     assert [a.status_code for a in catalog] == [403, 403]
+
+
+async def test_a_database_that_cannot_be_written_is_red() -> None:
+    """``/health`` is 503 and tells strangers no more than that; status gives the owner the cause; both heal."""
+    problem = "the database cannot be used now: disk full"
+
+    async def now() -> str:
+        return problem
+
+    async with an_installation() as it:
+        context = replace(it.context, database_problem=now)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(build(context)), base_url="http://x", headers=it.client.headers
+        ) as client:
+            red = await client.get("/health")
+            assert (red.status_code, red.json()["status"]) == (503, "DOWN")
+            assert "disk" not in red.text
+            database = (await client.get("/v2/gpufn/status")).json()["database"]
+            assert database == {"name": "database", "working": False, "detail": problem}
+            problem = ""
+            green = await client.get("/health")
+            assert (green.status_code, green.json()) == (200, {"status": "UP"})

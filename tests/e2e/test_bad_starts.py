@@ -158,8 +158,13 @@ def test_a_full_disk_is_a_clear_503_and_heals(tmp_path: Path) -> None:
                 assert refused.status_code == 503
                 assert "space" in refused.json()["detail"]
                 assert client.get("/v2/nvcf/functions").status_code == 200
+                assert client.get("/health").status_code == 503
+                database = client.get("/v2/gpufn/status").json()["database"]
+                assert not database["working"]
+                assert "space" in database["detail"]
                 filler.unlink()
                 assert client.post("/v2/nvcf/functions", json=body).status_code == 200
+                eventually(lambda: client.get("/health").status_code == 200, within=5, what="healthy again")
     finally:
         subprocess.run(["umount", "-l", str(small)], check=False)
 

@@ -52,6 +52,10 @@ class BackendStatus:
     detail: str = ""
 
 
+async def _no_problem() -> str:
+    return ""
+
+
 async def _no_backends() -> Sequence[BackendStatus]:
     return ()
 
@@ -76,6 +80,8 @@ class Context:
     registries: Sequence[Registry] = KNOWN
     """Those that are recognised."""
     backends: Callable[[], Awaitable[Sequence[BackendStatus]]] = _no_backends
+    database_problem: Callable[[], Awaitable[str]] = _no_problem
+    """Why the database cannot be written now; empty when it can."""
     assets: AssetSettings = field(default_factory=AssetSettings)
     public_url: str = ""
     """Where clients reach the installation; empty: where they call it."""

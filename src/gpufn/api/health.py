@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
+from fastapi import Response
+
 from gpufn.api.context import Ctx
 from gpufn.api.security import Caller
 from gpufn.api.views import Seen, see
@@ -13,9 +17,15 @@ from gpufn.wire.clusters import GpuDto
 from gpufn.wire.platform import BackendDto, CountsDto, HealthStatus, StatusResponse
 
 
-async def health() -> HealthStatus:
-    """The control plane answers (control-plane page, section 22)."""
-    return HealthStatus(status="UP")
+async def health(context: Ctx, response: Response) -> HealthStatus:
+    """The control plane answers (control-plane page, section 22); 503 while the database cannot be written.
+
+    Anyone may ask, so what is wrong is told by ``status`` only.
+    """
+    if not await context.database_problem():
+        return HealthStatus(status="UP")
+    response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return HealthStatus(status="DOWN", detail="the database cannot be written now; `gpufn status` says why")
 
 
 async def status(caller: Caller, context: Ctx) -> StatusResponse:
@@ -25,7 +35,7 @@ async def status(caller: Caller, context: Ctx) -> StatusResponse:
         return see(tx, visible(caller, functions.of_account(tx, caller.nca_id)))
 
     seen = await context.db.run(read)
-    now = loop_now()
+    now, problem = loop_now(), await context.database_problem()
     loads = [context.load.load(s.version.id, now=now) for s in seen]
     return StatusResponse(
         version=context.version,
@@ -40,6 +50,7 @@ async def status(caller: Caller, context: Ctx) -> StatusResponse:
             queued=sum(load.queued for load in loads),
             in_flight=sum(load.in_flight for load in loads),
         ),
+        database=BackendDto(name="database", working=not problem, detail=problem),
         backends=tuple(BackendDto(name=b.name, working=b.working, detail=b.detail) for b in await context.backends()),
         gpus=tuple(GpuDto.of(gpu) for gpu in context.cluster.gpus),
     )

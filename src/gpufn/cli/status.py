@@ -92,7 +92,7 @@ def _facts(installation: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "version", str(installation.get("version", "unknown"))
     if "uptimeSeconds" in installation:
         yield "up for", f"{float(installation['uptimeSeconds']):.0f} s"
-    for backend in installation.get("backends", ()):
+    for backend in (*filter(None, [installation.get("database")]), *installation.get("backends", ())):
         works = "works" if backend.get("working") else "does not work"
         detail = backend.get("detail")
         yield str(backend.get("name", "backend")), works + (f": {detail}" if detail else "")

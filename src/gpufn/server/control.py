@@ -40,6 +40,7 @@ from gpufn.store.database import Database, Sqlite
 from gpufn.store.objects import open_objects
 from gpufn.store.opening import OpenDatabase, open_database
 from gpufn.store.wal import is_missing
+from gpufn.store.watched import Watched
 from gpufn.wire.feed import Message
 
 log = get_logger("control")
@@ -63,8 +64,9 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     """
     leave = succeeded
     data = DataDirectory(settings.data)
-    db = open_database(settings.database, data.database)
-    first_boot = await _prepare(db, data, settings)
+    opened = open_database(settings.database, data.database)
+    first_boot = await _prepare(opened, data, settings)
+    db = Watched(opened)
     keyring = data.keyring()
     hints, load, feed = Hints(), LoadBoard(started=loop_now()), Retained[Message]()
     objects = open_objects(settings.objects.url, data.objects)
@@ -72,26 +74,11 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     cluster = gpus.local_cluster(settings.cluster, devices)
     async with Supervisor() as outer:
         backend = _backend(settings, data, gpus.Devices(devices), outer)
-        controllers = Controllers(
-            ControllersContext(db, backend, probe, hints, load, feed, cluster, settings.controllers, keyring, objects)
+        shared = ControllersContext(
+            db, backend, probe, hints, load, feed, cluster, settings.controllers, keyring, objects
         )
-        context = ApiContext(
-            db,
-            hints,
-            load,
-            cluster,
-            data.pepper(),
-            keyring,
-            _signer(settings, data),
-            backend,
-            objects,
-            started_at=utc_now(),
-            registries=with_custom(settings.registries.custom),
-            backends=lambda: _report(backend),
-            assets=settings.assets,
-            public_url=settings.server.public_url,
-            identity=settings.identity,
-        )
+        controllers = Controllers(shared)
+        context = _api_context(settings, data, shared, db=db, backend=backend)
         await _open(backend)
         try:
             async with Supervisor() as tasks:
@@ -105,6 +92,29 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
             if not leave:
                 await _record_stopped(db)
             await db.close()
+
+
+def _api_context(
+    settings: Settings, data: DataDirectory, shared: ControllersContext, *, db: Watched, backend: LocalBackend
+) -> ApiContext:
+    return ApiContext(
+        db,
+        shared.hints,
+        shared.load,
+        shared.cluster,
+        data.pepper(),
+        shared.keyring,
+        _signer(settings, data),
+        backend,
+        shared.objects,
+        started_at=utc_now(),
+        registries=with_custom(settings.registries.custom),
+        backends=lambda: _report(backend),
+        database_problem=db.problem,
+        assets=settings.assets,
+        public_url=settings.server.public_url,
+        identity=settings.identity,
+    )
 
 
 async def _record_stopped(db: Database) -> None:

@@ -8,13 +8,14 @@ from gpufn.wire.scalars import Timestamp
 
 
 class HealthStatus(Wire):
-    """The control plane answers."""
+    """Whether the control plane answers and can keep what it is given: ``UP`` or ``DOWN``."""
 
     status: str
+    detail: str | None = None
 
 
 class BackendDto(Wire):
-    """A compute backend, and whether it works."""
+    """A compute backend, or the database, and whether it works."""
 
     name: str
     working: bool
@@ -48,5 +49,6 @@ class StatusResponse(Wire):
     started_at: Timestamp
     uptime_seconds: float
     counts: CountsDto
+    database: BackendDto
     backends: tuple[BackendDto, ...]
     gpus: tuple[GpuDto, ...]
