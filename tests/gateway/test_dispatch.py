@@ -195,7 +195,7 @@ def test_the_least_busy_instance_is_taken() -> None:
     slots = some_slots()
     slots.update([an_instance(n, 5) for n in range(3)])
     for _ in range(6):
-        assert slots.take() is not None
+        assert slots.take(0.0) is not None
     assert slots.busy_by_instance() == {"0": 2, "1": 2, "2": 2}
     assert (slots.total, slots.ready, slots.free) == (15, 3, 9)
 

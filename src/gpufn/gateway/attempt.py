@@ -14,6 +14,7 @@ from gpufn.gateway.slots import Slot
 from gpufn.gateway.spool import Spool
 from gpufn.model.errors import Unavailable
 from gpufn.model.invocation import AcceptedInvocation
+from gpufn.runtime.clock import loop_now
 
 
 class Owner(Protocol):
@@ -83,7 +84,7 @@ class Attempt:
                 forward.body(piece, False)
             forward.body(b"", True)
         except Unavailable as error:
-            self.failed(error.message)
+            self.failed(error.message, blame=False)
 
     # ------------------------------------------------------------------ what the forward calls
 
@@ -120,8 +121,10 @@ class Attempt:
             self.end()
             self._owner.responded(head, spool)
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, *, blame: bool = True) -> None:
         if self._slot is not None:
+            if blame:
+                self._slot.failed(loop_now())
             self.end()
             self._owner.failed(reason)
 

@@ -24,7 +24,7 @@ def assign(queue: Queue, slots: Slots, now: float) -> Assignment:
             queue.pop()
             result.expired.append(first)
             continue
-        slot = slots.take()
+        slot = slots.take(now)
         if slot is None:
             break
         queue.pop()

@@ -56,12 +56,14 @@ class Forward:
     """A request being passed on. Give it the body first or later, ``start`` it once."""
 
     __slots__ = (
-        "_buffered", "_chunked", "_connection", "_done", "_held", "_pending", "_pool", "_replay", "_retried",
-        "_without_body", "complete", "sink",
+        "_buffered", "_chunked", "_connection", "_done", "_held", "_kept", "_pending", "_pool", "_replay", "_retried",
+        "_untouched", "_without_body", "complete", "sent", "sink",
     )  # fmt: skip
 
     def __init__(self, sink: Sink, *, chunked: bool, without_body: bool = False) -> None:
         self.complete = False
+        self.sent = False
+        """Whether any of it may have reached the other side."""
         self.sink: Sink = sink
         self._chunked = chunked
         self._without_body = without_body
@@ -70,6 +72,10 @@ class Forward:
         self._pending: list[bytes] = []
         self._buffered = 0
         self._held = False
+        self._kept: list[bytes] | None = []
+        """The body, as it is sent, while it is small enough to be kept."""
+        self._untouched = False
+        """Whether it failed without a single byte of a response."""
         self._replay = b""
         self._retried = False
         self._done = False
@@ -83,11 +89,15 @@ class Forward:
             data = chunk(data, last)
         if not data:
             return
+        self._buffered += len(data)
+        if self._kept is not None:
+            self._kept.append(data)
+            if self._buffered > REPLAY_MAX:
+                self._kept = None
         if self._connection is not None:
             self._connection.write(data)
             return
         self._pending.append(data)
-        self._buffered += len(data)
         if self._buffered > BUFFER_MAX and not last and not self._held:
             self._held = True
             self.hold(True)
@@ -98,6 +108,16 @@ class Forward:
         self._pending.insert(0, head)
         # a request that cannot be sent twice does not go on a connection that may have died
         pool.acquire(self, fresh=not self.complete or self._buffered > REPLAY_MAX)
+
+    def again(self) -> Forward | None:
+        """A request that failed, to be started once more; None when it may have been answered or was not kept."""
+        if not self._untouched or not self.complete or self._kept is None:
+            return None
+        fresh = Forward(self.sink, chunked=self._chunked, without_body=self._without_body)
+        fresh.complete = True
+        fresh._kept, fresh._pending, fresh._buffered = self._kept, self._kept.copy(), self._buffered
+        self.sink = NOBODY
+        return fresh
 
     def cancel(self) -> None:
         """Nobody wants the response any more. Nothing is called back after this."""
@@ -128,6 +148,7 @@ class Forward:
         self._pending.clear()
         self._replay = data if reused and self.complete else b""
         self._connection = connection
+        self.sent = True
         connection.send(self, data, without_body=self._without_body)
         if self._held:
             self._held = False
@@ -135,7 +156,7 @@ class Forward:
 
     def unreachable(self, reason: str) -> None:
         if not self._done:
-            self._done = True
+            self._done = self._untouched = True
             self._pending.clear()
             self.sink.failed(reason)
 
@@ -162,6 +183,7 @@ class Forward:
             self._pool.acquire(self, fresh=True)
             return
         self._done = True
+        self._untouched = untouched
         self.sink.failed(reason)
 
     def hold(self, on: bool) -> None:

@@ -23,6 +23,7 @@ from gpufn.gateway.http1 import RequestHead, ResponseHead, end_to_end
 from gpufn.gateway.outgoing import OPT_OUT, callers_lines, framing, outgoing
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import (
+    ASSETS_FAILED,
     ERROR_BODY_MAX,
     Refused,
     Reply,
@@ -73,8 +74,8 @@ class Invocation:
     gives_way = True
     __slots__ = (
         "_compatible", "_cors", "_direct", "_edge", "_errors", "_forward", "_head", "_holders", "_kept", "_more_lines",
-        "_plane", "_request", "_since", "_slot", "_spool", "_whole", "_window", "_window_end", "give_up_at", "grant",
-        "id", "phase", "slice", "version",
+        "_plane", "_ran", "_request", "_since", "_slot", "_spool", "_whole", "_window", "_window_end", "give_up_at",
+        "grant", "id", "phase", "slice", "version",
     )  # fmt: skip
 
     def __init__(self, plane: Plane, edge: Edge, head: RequestHead, admitted: Admitted) -> None:
@@ -107,6 +108,8 @@ class Invocation:
         """The request's body, if it came in one piece; else what has come is in the spool."""
         self._spool: Spool | None = None
         self._holders = 0
+        self._ran = False
+        """Whether an instance has had it that failed."""
 
     # ------------------------------------------------------------------ the request
 
@@ -176,11 +179,32 @@ class Invocation:
     def failed(self, reason: str) -> None:
         """The instance could not be reached, or broke off."""
         if self.phase is not Phase.ANSWERING:
-            self._conclude(call_failed(reason))
+            if reason == ASSETS_FAILED or not self._go_elsewhere():
+                self._conclude(call_failed(reason))
             return
         if self._edge is not None:
             self._edge.cut()
         self._end()
+
+    def _go_elsewhere(self) -> bool:
+        """Have another instance answer, at once: all of the request is here and none of a response was seen. Like in
+        the reference it may then run twice (section 6.3), but not more often: it may be what ends its instances.
+        """
+        slot, now = self._slot, loop_now()
+        if slot is None or self._head is not None:
+            return False
+        slot.failed(now)
+        if (self._ran and self._forward.sent) or not self.version.slots.others(slot.instance, now):
+            return False
+        fresh = self._forward.again()
+        if fresh is None:
+            return False
+        self._ran = self._ran or self._forward.sent
+        self._forward, self._slot, self.phase = fresh, None, Phase.QUEUED
+        self._plane.load.changed = True
+        self.version.queue.put_first(self)
+        self.version.release(slot)
+        return True
 
     def hold(self, on: bool) -> None:
         """Somebody cannot take more of the request's body for now, or can again."""

@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from gpufn.gateway.upstream import Pool
 from gpufn.wire.feed import RouteInstance
 
+FAILED_SECONDS = 2.0
+"""How long an instance is avoided after a connection to it failed."""
+
 
 class Instance:
     """One instance: its limit, how much of it is taken, and the way to it."""
 
-    __slots__ = ("busy", "facts", "gone", "limit", "pool")
+    __slots__ = ("busy", "facts", "failed_until", "gone", "limit", "pool")
 
     def __init__(self, facts: RouteInstance, pool: Pool) -> None:
         self.facts = facts
@@ -23,6 +26,8 @@ class Instance:
         self.pool = pool
         self.gone = False
         """Whether it takes nothing new any more."""
+        self.failed_until = 0.0
+        """The loop time until which it is avoided, because a connection to it failed."""
 
 
 class Slot:
@@ -39,6 +44,10 @@ class Slot:
     def when_released(self, then: Callable[[], None]) -> None:
         """Have ``then`` called once it is given back."""
         self._then = then
+
+    def failed(self, now: float) -> None:
+        """The instance could not be reached, or broke off."""
+        self.instance.failed_until = now + FAILED_SECONDS
 
     def release(self) -> None:
         """Give it back. A second call does nothing."""
@@ -75,17 +84,30 @@ class Slots:
         """How many instances take new work."""
         return len(self._instances)
 
-    def take(self) -> Slot | None:
-        """A slot of the instance with the least to do, or None when all are taken."""
+    def take(self, now: float) -> Slot | None:
+        """A slot of the instance with the least to do, or None when all are taken. One that failed a moment ago gets
+        nothing while there are others, even if those are busy.
+        """
         best: Instance | None = None
+        trusted = False
         for instance in self._instances.values():
+            if instance.failed_until > now:
+                continue
+            trusted = True
             if instance.busy < instance.limit and (best is None or instance.busy < best.busy):
                 best = instance
+        if not trusted:
+            free = (i for i in self._instances.values() if i.busy < i.limit)
+            best = min(free, key=lambda i: i.busy, default=None)
         if best is None:
             return None
         best.busy += 1
         self.busy += 1
         return Slot(self, best)
+
+    def others(self, instance: Instance, now: float) -> bool:
+        """Whether there is another instance than ``instance``, that did not fail a moment ago."""
+        return any(i is not instance and i.failed_until <= now for i in self._instances.values())
 
     def take_at(self, instance_id: str) -> Slot | None:
         """A slot of that instance, or None when it has none free, or is gone."""

@@ -101,7 +101,7 @@ class Version:
         What was ``accepted`` before is never refused.
         """
         if not self.queue:
-            slot = self.slots.take()
+            slot = self.slots.take(now)
             if slot is not None:
                 call.start(slot, now)
                 return True
