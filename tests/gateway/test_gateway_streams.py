@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from gateway_fakes import Seen, answer, read_body
+from gateway_fakes import Handler, Seen, answer, read_body
 from gateway_world import KEY, PINNED, F, V, a_world
 
 DIRECT = {"Host": f"{F}.invocation.localhost"}
@@ -242,3 +242,44 @@ async def test_truncated_answers_are_cut(raw: bytes) -> None:
             pass
         assert not data.endswith(b"0\r\n\r\n")
         assert world.is_quiet
+
+
+def pauses(*pieces: bytes, kind: str = "text/event-stream") -> Handler:
+    """An instance whose stream pauses before each piece."""
+
+    async def handle(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_body(reader, seen)
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        for piece in pieces:
+            await asyncio.sleep(0.35)
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        writer.write(b"0\r\n\r\n")
+
+    return handle
+
+
+COMMENT = b": keep-alive\n\n"
+
+
+async def test_a_pausing_stream_of_events_is_kept_alive() -> None:
+    """Between events comments go out, never within one; without them the stream is what the instance sent."""
+    async with a_world(sse_keep_alive=0.1) as world:
+        await world.deploy(await world.instance(pauses(b"data: 1\n\n", b"data: ", b"2\r\n\r\n", b"data: 3\n\n")))
+        for accept in ("text/event-stream", "application/json, text/event-stream"):
+            body = (await world.call("POST", PINNED, {"Accept": accept})).body
+            assert body.count(COMMENT) >= 3
+            assert body.startswith(COMMENT)
+            assert body.replace(COMMENT, b"") == b"data: 1\n\ndata: 2\r\n\r\ndata: 3\n\n"
+            assert b"data: 2" in body
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "setting"),
+    [("*/*", "text/event-stream", 0.1), ("text/event-stream", "application/json", 0.1),
+     ("text/event-stream", "text/event-stream", 0)],
+)  # fmt: skip
+async def test_what_is_no_stream_of_events_is_left_alone(accept: str, kind: str, setting: float) -> None:
+    """Nothing is added for a client that did not ask for events, to anything else, or when it is turned off."""
+    async with a_world(sse_keep_alive=setting) as world:
+        await world.deploy(await world.instance(pauses(b"data: 1\n\n", b"data: 2\n\n", kind=kind)))
+        assert (await world.call("POST", PINNED, {"Accept": accept})).body == b"data: 1\n\ndata: 2\n\n"

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from gpufn.gateway import sse
 from gpufn.gateway.call import Call
 from gpufn.gateway.deadlines import Deadlines, Timed
 from gpufn.gateway.framing import BodyReader, chunk, reader
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._discarded = 0
         self._reading = True
         self._chunked = False
+        self._events: sse.Events | None = None
         self._responding = False
         """Whether the head of a response is out, and not all of its body."""
         self._watch: Callable[[bool], None] | None = None
@@ -197,13 +199,15 @@ class Connection(asyncio.Protocol):
         request = self._request
         if request is None:
             return
-        self._chunked = False
+        self._chunked, settings = False, self._settings
         if head.length is not None and head.status != 204:
             lines.append(b"content-length: %d" % head.length)
         elif request.method != b"HEAD" and head.status not in WITHOUT_BODY:
             if request.minor == 1:
                 lines.append(b"transfer-encoding: chunked")
                 self._chunked = True
+                if not last and settings.sse_keep_alive > 0 and sse.wanted(request, lines):
+                    self._begin_events(body)
                 body = chunk(body, last)
             else:
                 request.keep_alive = False
@@ -214,7 +218,24 @@ class Connection(asyncio.Protocol):
         if last:
             self._answered()
 
+    def _begin_events(self, body: bytes) -> None:
+        now = self._loop.time()
+        self._events = sse.Events(now)
+        self._events.sent(body, now)
+        self._service.deadlines.schedule(self, now + self._settings.sse_keep_alive)
+
+    def _keep_alive(self, events: sse.Events, now: float) -> None:
+        """A comment, if the stream pauses between two events and the client has read everything so far."""
+        every, transport = self._settings.sse_keep_alive, self._transport
+        if events.since + every <= now:
+            if events.between and transport is not None and not transport.get_write_buffer_size():
+                self._write(chunk(sse.COMMENT, False))
+            events.since = now
+        self._service.deadlines.schedule(self, events.since + every)
+
     def more(self, data: bytes, last: bool) -> None:
+        if self._events is not None:
+            self._events.sent(data, self._loop.time())
         self._write(chunk(data, last) if self._chunked else data)
         if last:
             self._answered()
@@ -279,7 +300,7 @@ class Connection(asyncio.Protocol):
 
     def _answered(self) -> None:
         """The response is out. What is left of the request's body is read away, up to a limit."""
-        self._call = None
+        self._call = self._events = None
         self._responding = False
         self._since = self._loop.time()
         if not self._reading:
@@ -307,6 +328,9 @@ class Connection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """Look whether the connection has been in its present state for too long."""
         settings = self._settings
+        if self._events is not None and self._call is not None:
+            self._keep_alive(self._events, now)
+            return
         if self._call is not None:
             due = now + settings.idle_timeout
         elif self._buffer or self._request is not None:

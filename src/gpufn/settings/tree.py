@@ -116,6 +116,8 @@ class GatewaySettings:
     """Seconds a client may take to send a complete request head."""
     idle_timeout: float = 120.0
     """Seconds an idle keep-alive connection is held."""
+    sse_keep_alive: float = 15.0
+    """Seconds without an event after which a client that asked for events is sent a comment. 0: never."""
     connections_max: int = 20_000
     """Client connections held at once; one more is answered 503."""
     upstream_idle: int = 64
