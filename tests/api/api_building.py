@@ -17,6 +17,7 @@ from gpufn.api.context import BackendStatus, Context
 from gpufn.auth.keyring import Keyring
 from gpufn.auth.keys import mint
 from gpufn.auth.tokens import Signer, new_keys
+from gpufn.compute.backend import ExecResult
 from gpufn.model.access import ADMIN_TOKEN_SCOPES, ALL_FUNCTIONS, USER_SCOPES, ApiKey, Resource
 from gpufn.model.account import Account, Client
 from gpufn.model.cluster import Cluster, Gpu, InstanceType
@@ -67,6 +68,13 @@ class FakeLogs:
     lines: dict[str, list[str]] = field(default_factory=dict)
     since: datetime | None = None
     """What the last reader asked for."""
+    result: ExecResult | None = None
+    """What came of any command."""
+    commands: list[tuple[tuple[str, ...], float]] = field(default_factory=list)
+
+    async def exec(self, instance_id: InstanceId, command: Sequence[str], *, seconds: float) -> ExecResult | None:
+        self.commands.append((tuple(command), seconds))
+        return self.result
 
     async def logs(
         self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None

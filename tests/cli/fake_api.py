@@ -81,7 +81,7 @@ class FakeApi:
     """Who the function is shared with."""
     position: dict[str, Any] = field(default_factory=dict)
     documents: dict[str, object] = field(default_factory=dict)
-    """What GET of a path answers, before anything else is looked at."""
+    """What GET or POST of a path answers, before anything else is looked at."""
     unlisted: bool = False
     """The key may not list functions."""
     refuse: Reply | None = None
@@ -100,7 +100,7 @@ class FakeApi:
         if self.unlisted:
             return a_problem(403, "Access Denied")
         path = request.path.partition("?")[0]
-        if path in self.documents:
+        if request.method in ("GET", "POST") and path in self.documents:
             return a_json(self.documents[path])
         for pattern, handler in ROUTES:
             if re.fullmatch(pattern, f"{request.method} {request.path.partition('?')[0]}"):

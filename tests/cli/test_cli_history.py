@@ -12,6 +12,7 @@ from running import against
 from gpufn.cli import times
 from gpufn.runtime.clock import utc_now
 
+OTHER = "33333333-3333-4333-8333-333333333333"
 EVENT = {
     "eventId": 7,
     "at": "2026-01-02T03:04:05.000Z",
@@ -96,3 +97,25 @@ def test_why_is_a_sentence_and_its_facts() -> None:
     assert "instance.failed  exited with code 1" in named.out
     assert by_id.json == WHY
     assert unknown.code == 7
+
+
+def test_exec_prints_the_output_and_ends_with_the_code() -> None:
+    """A function means its first ready instance, an unknown UUID an instance; the words after -- go as they are."""
+    done = {"instanceId": FID, "output": "hello\n", "exitCode": 3, "timedOut": False, "truncated": False}
+    documents: dict[str, object] = {
+        "/v2/gpufn/instances/i2/exec": done,
+        f"/v2/gpufn/instances/{OTHER}/exec": done | {"timedOut": True},
+    }
+    found = [{"instanceId": "i1", "status": "starting"}, {"instanceId": "i2", "status": "ready"}]
+    api = FakeApi([a_version()], instances=found, documents=documents)
+    with serving(api):
+        ran = against(api, "exec", "echo", "--timeout", "5", "--", "ls", "-l", "--json")
+        sent = api.sent("POST", "/exec").json
+        late = against(api, "exec", OTHER, "--json", "--", "true")
+        api.instances = []
+        none = against(api, "exec", "echo", "--", "true")
+
+    assert (ran.code, ran.out) == (3, "hello\n")
+    assert sent == {"command": ["ls", "-l", "--json"], "timeoutSeconds": 5}
+    assert (late.code, late.json["timedOut"]) == (8, True)
+    assert "gpufn why echo" in none.err

@@ -325,3 +325,22 @@ async def _refusal(backend: DockerBackend, image: str) -> str:
 def _log_in(auth_file: Path, registry: str, password: str) -> None:
     auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
     auth_file.write_text(json.dumps({"auths": {registry: {"auth": auth}}}))
+
+
+async def test_a_command_is_run_in_the_container(installation: str, tmp_path: Path) -> None:
+    """Its output and its code come back; a program that does not exist is 127; what has ended runs nothing."""
+    request = a_request()
+    async with a_backend(installation, tmp_path) as backend:
+        await running(backend, request)
+        done = await backend.exec(request.instance_id, ["/echo", "exit", "3", "hello"], seconds=20)
+        missing = await backend.exec(request.instance_id, ["/no/such"], seconds=20)
+        late = await backend.exec(request.instance_id, ["/echo", "9999"], seconds=1)
+        none = await backend.exec(InstanceId(new_id()), ["/echo"], seconds=5)
+
+    assert done is not None
+    assert (done.output.strip(), done.code) == ("hello", 3)
+    assert missing is not None
+    assert missing.code in (126, 127)
+    assert late is not None
+    assert late.code is None
+    assert none is None

@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from gpufn import __version__
 from gpufn.auth.keyring import Keyring
 from gpufn.auth.tokens import Issuer, Signer
+from gpufn.compute.backend import ExecResult
 from gpufn.model.cluster import Cluster
 from gpufn.model.ids import InstanceId
 from gpufn.model.registry import KNOWN, Registry
@@ -31,8 +32,10 @@ class Line(Protocol):
     def text(self) -> str: ...
 
 
-class LogSource(Protocol):
-    """Where the output of instances is read. Raises BackendError when it cannot be read now."""
+class Inside(Protocol):
+    """Where the output of instances is read, and commands are run beside them. Raises BackendError when that cannot be
+    done now.
+    """
 
     def logs(
         self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None
@@ -40,6 +43,10 @@ class LogSource(Protocol):
         """The last ``tail`` lines (None: all that is kept) written after ``since``, then, with ``follow``, what comes
         until it ends.
         """
+        ...
+
+    async def exec(self, instance_id: InstanceId, command: Sequence[str], *, seconds: float) -> ExecResult | None:
+        """Run a command where the instance runs; None when it does not run."""
         ...
 
 
@@ -74,7 +81,7 @@ class Context:
     """Under which secrets are sealed."""
     signer: Signer
     """Makes tokens of this installation."""
-    logs: LogSource
+    logs: Inside
     objects: Objects
     started_at: datetime
     registries: Sequence[Registry] = KNOWN

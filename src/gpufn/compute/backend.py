@@ -90,6 +90,19 @@ class LogLine:
     at: datetime | None = None
 
 
+EXEC_OUTPUT_MAX = 1024 * 1024
+"""Bytes of a command's output that are kept: its beginning."""
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What came of a command: standard output and error together, and its exit code; None when time was over."""
+
+    output: str
+    code: int | None
+    truncated: bool = False
+
+
 class Backend(Protocol):
     """A place that runs instances. Every verb may be repeated; instances are named by id, so two launches are one.
 
@@ -135,6 +148,12 @@ class Backend(Protocol):
 
     async def forget(self, instance_id: InstanceId) -> None:
         """Delete what is kept of an instance that has ended: logs, directories, containers."""
+        ...
+
+    async def exec(self, instance_id: InstanceId, command: Sequence[str], *, seconds: float) -> ExecResult | None:
+        """Run a command where the instance runs, as it would find itself there, for at most ``seconds``. None when
+        the instance does not run here. A program that does not exist is code 127, one that may not be run 126.
+        """
         ...
 
     def logs(

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gpufn.compute.backend import Files, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute.backend import ExecResult, Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.model.function import Health
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Address, Failure, FailureKind
@@ -138,6 +138,12 @@ class FakeBackend:
             self.instances.pop(instance_id, None)
             self._changed(instance_id)
             self._logs.pop(instance_id, None)
+
+    async def exec(self, instance_id: InstanceId, command: Sequence[str], *, seconds: float) -> ExecResult | None:
+        """Pretends that every program exists, and echoes its arguments."""
+        if self._seen(instance_id).phase is not Phase.RUNNING:
+            return None
+        return ExecResult(" ".join(command[1:]) + "\n", 0)
 
     async def logs(
         self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None

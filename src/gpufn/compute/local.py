@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
-from gpufn.compute.backend import Backend, BackendError, Files, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute.backend import Backend, BackendError, ExecResult, Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Failure, FailureKind
 from gpufn.runtime.log import get_logger
@@ -145,6 +145,14 @@ class LocalBackend:
         for member in self._holders(instance_id):
             await member.forget(instance_id)
         self._owners.pop(instance_id, None)
+
+    async def exec(self, instance_id: InstanceId, command: Sequence[str], *, seconds: float) -> ExecResult | None:
+        """Where it is."""
+        for member in self._holders(instance_id):
+            found = await member.exec(instance_id, command, seconds=seconds)
+            if found is not None:
+                return found
+        return None
 
     async def logs(
         self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None

@@ -24,8 +24,8 @@ from typing import Any
 
 import psutil
 
-from gpufn.compute import process_record, process_spawn, process_tree, secret_files
-from gpufn.compute.backend import BackendError, Files, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute import process_exec, process_record, process_spawn, process_tree, secret_files
+from gpufn.compute.backend import BackendError, ExecResult, Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.compute.catalog import Catalog
 from gpufn.compute.gpus import Devices
 from gpufn.compute.images import BrokenImage, Image
@@ -207,6 +207,20 @@ class ProcessBackend:
         self._file(instance_id).delete()
         self._files.pop(instance_id, None)
         await asyncio.to_thread(shutil.rmtree, self._directory(instance_id), ignore_errors=True)
+
+    async def exec(self, instance_id: InstanceId, command: Sequence[str], *, seconds: float) -> ExecResult | None:
+        """With the variables and in the directory of its first process; isolated as that one is."""
+        record = self._records.get(instance_id)
+        if record is None or record.stage is not Stage.RUNNING or record.stopping:
+            return None
+        try:
+            first = psutil.Process(record.pid)
+            environment, cwd = first.environ(), Path(first.cwd())
+        except (psutil.Error, OSError):
+            return None  # it is ending
+        python = Path(environment.get("PATH", "").partition(":")[0]) / "python"
+        wrap = self._wrap(Directories(self._directory(instance_id)), cwd=cwd, python=python)
+        return await process_exec.run([*wrap, *command], environment=environment, cwd=cwd, seconds=seconds)
 
     async def logs(
         self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None

@@ -28,6 +28,8 @@ BUILD = "GPUFN_BUILD"
 POLL = 0.02
 KILL_PATIENCE = 10.0
 """Seconds after which a process that even SIGKILL does not end is reported and left."""
+COMMAND = "GPUFN_COMMAND"
+"""The variable of a command that was run beside an instance: its session is not the instance's."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Marked:
     @property
     def leads(self) -> bool:
         """Whether it is the first process of its instance: each instance begins with a session of its own."""
-        return session(self.process.pid) == self.process.pid
+        return session(self.process.pid) == self.process.pid and COMMAND not in self.environ
 
 
 def marked(installation: str) -> Iterator[Marked]:

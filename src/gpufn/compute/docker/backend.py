@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gpufn.compute import secret_files
-from gpufn.compute.backend import BackendError, Files, LaunchRequest, Login, LogLine, Observation, Phase
+from gpufn.compute.backend import BackendError, ExecResult, Files, LaunchRequest, Login, LogLine, Observation, Phase
 from gpufn.compute.docker import credentials, errors, output, reference, seen, spec
 from gpufn.compute.docker.engine import Engine, Refused
 from gpufn.compute.docker.progress import Progress
@@ -308,6 +308,18 @@ class DockerBackend:
         self._ended.pop(instance_id, None)
         self._devices.release(instance_id)
         await asyncio.to_thread(_delete, self._kept(instance_id), self._shared(instance_id).parent)
+
+    async def exec(self, instance_id: InstanceId, command: Sequence[str], *, seconds: float) -> ExecResult | None:
+        """In its container, as its user. One that takes too long is left: engines cannot end it."""
+        container = (await self._containers()).get(instance_id)
+        if container is None or not container.is_running:
+            return None
+        try:
+            return await self._engine.execute(spec.container_name(instance_id), command, seconds=seconds)
+        except Refused as error:
+            if error.status in (404, 409):  # it has ended meanwhile, or is paused
+                return None
+            raise
 
     async def logs(
         self, instance_id: InstanceId, *, follow: bool, tail: int | None, since: datetime | None = None

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import aiodocker
 import aiohttp
 
-from gpufn.compute.backend import BackendError
+from gpufn.compute.backend import EXEC_OUTPUT_MAX, BackendError, ExecResult
 from gpufn.compute.docker import sockets
+from gpufn.compute.docker.output import Frames
 from gpufn.compute.docker.reference import Reference
 from gpufn.compute.docker.spec import INSTALLATION
 from gpufn.runtime.clock import loop_now
@@ -177,6 +178,33 @@ class Engine:
                     raise aiodocker.DockerError(response.status, (await response.text())[:500])
                 async for chunk in response.content.iter_any():
                     yield chunk
+
+    async def execute(self, name: str, command: Sequence[str], *, seconds: float) -> ExecResult:
+        """Run a command in a container that runs, for at most ``seconds``."""
+        with translated("running a command in a container"):
+            async with asyncio.timeout(CALL_TIMEOUT):
+                made = await self._docker.containers.container(name).exec(
+                    list(command), stdout=True, stderr=True, stdin=False, tty=False
+                )
+            frames = Frames(EXEC_OUTPUT_MAX)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._read_command(made.id, frames)
+            except TimeoutError:
+                return frames.result(None)
+            async with asyncio.timeout(CALL_TIMEOUT):
+                return frames.result((await made.inspect())["ExitCode"])
+
+    async def _read_command(self, exec_id: str, frames: Frames) -> None:
+        """Start it, and read what it writes until it ends."""
+        url = f"{self._docker.docker_host}/{self._docker.api_version}/exec/{exec_id}/start"
+        body = {"Detach": False, "Tty": False}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
+        async with self._docker.session.post(url, json=body, timeout=timeout) as response:
+            if response.status != 200:
+                raise aiodocker.DockerError(response.status, (await response.text())[:500])
+            async for chunk in response.content.iter_any():
+                frames.feed(chunk)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from gpufn.compute.backend import LogLine
+from gpufn.compute.backend import ExecResult, LogLine
 
 LINE_MAX = 64 * 1024
 """Bytes of the longest line; longer ones are split (``backend.LogLine``)."""
@@ -20,6 +20,34 @@ KEPT_BYTES = 4 * 1024 * 1024
 
 _HEADER = 8
 _FRAME_MAX = 1024 * 1024
+
+
+class Frames:
+    """What a command wrote, its streams together: at most ``limit`` bytes, the rest is dropped."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes, self._written = limit, bytearray(), bytearray()
+        self._left, self._dropped = 0, False
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the engine's stream: headers of 8 bytes, each with the length of what follows."""
+        self._bytes += data
+        while self._bytes:
+            if self._left == 0:
+                if len(self._bytes) < _HEADER:
+                    return
+                self._left = int.from_bytes(self._bytes[4:_HEADER], "big")
+                del self._bytes[:_HEADER]
+            piece = self._bytes[: self._left]
+            del self._bytes[: self._left]
+            self._left -= len(piece)
+            room = self._limit - len(self._written)
+            self._dropped = self._dropped or len(piece) > room
+            self._written += piece[:room]
+
+    def result(self, code: int | None) -> ExecResult:
+        """What there is, with the exit code."""
+        return ExecResult(self._written.decode("utf-8", "replace"), code, truncated=self._dropped)
 
 
 class Lines:
