@@ -20,7 +20,7 @@ from gpufn.controllers import plan
 from gpufn.gateway import admission
 from gpufn.gateway.dispatch import assign
 from gpufn.gateway.limits import Limits, Policy as RatePolicy
-from gpufn.gateway.ownership import DOUBT, Silence
+from gpufn.gateway.ownership import Silence
 from gpufn.gateway.problems import Refused
 from gpufn.gateway.queue import Queue
 from gpufn.gateway.slots import Slot, Slots
@@ -66,6 +66,11 @@ class Work:
     give_up_at: float = float("inf")
     slot: Slot | None = None
     ends_at: float = 0.0
+    gives_way: bool = False
+
+    @property
+    def nca_id(self) -> str:
+        return self.record.nca_id
 
 
 @dataclass
@@ -161,8 +166,7 @@ class World:
         if not dead and NOBODY not in owners:
             return
         invocations.bury(self.tx, dead)
-        since = self.wall() - DOUBT
-        for record in invocations.claim(self.tx, me, of=dead, note="its gateway died", in_doubt_since=since):
+        for record in invocations.claim(self.tx, me, of=dead, note="its gateway died"):
             if record.attempt > ATTEMPTS:
                 self._end(record, "lost")
             else:
@@ -208,7 +212,7 @@ class World:
         if verdict is not None and not verdict.allowed:
             return
         self.ledger.calls.setdefault(account, []).append(self.now)
-        slot = gateway.slots.take()
+        slot = gateway.slots.take(self.now)
         if slot is None:
             return
         self._names += 1

@@ -1,7 +1,8 @@
 """A kept result on its way to one poll.
 
 It counts as delivered, once, from the moment that this is committed, before its first byte leaves. Should the
-connection break before the client had it, or this gateway die, the next poll gets it.
+connection break before the client had it, or this gateway die, the next poll gets it. That is in doubt until the
+client sends something else, closes the connection in an orderly way, or ``GRACE`` seconds have passed.
 """
 
 from __future__ import annotations
@@ -9,20 +10,27 @@ from __future__ import annotations
 import asyncio
 
 from gpufn.gateway.call import Edge
+from gpufn.gateway.deadlines import Timed
 from gpufn.gateway.http1 import ResponseHead
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import Reply, problem, trio
 from gpufn.model.errors import Unavailable
 from gpufn.model.invocation import AcceptedInvocation, Body, Outcome
-from gpufn.runtime.clock import utc_now
+from gpufn.runtime.clock import loop_now, utc_now
 from gpufn.runtime.log import get_logger
 from gpufn.store import invocations
 
 log = get_logger("invocations")
 
 
+GRACE = 5.0
+"""Seconds without news after which a result that was sent has arrived."""
+
+
 class Delivery:
     """One attempt to hand over the result of ``record``, which must have an outcome."""
+
+    slice: dict[Timed, None] | None = None
 
     broken_body = ""
 
@@ -65,6 +73,7 @@ class Delivery:
         if body.key is None:
             edge.watch(lambda arrived: self._settle(arrived=arrived))
             self._edge = None
+            self._plane.deadlines.schedule(self, loop_now() + GRACE)
             edge.reply(Reply(outcome.status, tuple(lines), body.content))
             return
         try:
@@ -89,6 +98,11 @@ class Delivery:
                 return
             left -= len(piece)
             edge.more(piece, last=left <= 0)
+        self._plane.deadlines.schedule(self, loop_now() + GRACE)
+
+    def expire(self, now: float) -> None:
+        """Nothing was heard of the client since."""
+        self._settle(arrived=True)
 
     def _reply(self, reply: Reply) -> None:
         edge, self._edge = self._edge, None
@@ -99,6 +113,7 @@ class Delivery:
         record, owner = self._record, self._owner
         if self._begun:
             self._begun = False
+            self._plane.deadlines.cancel(self)
             self._plane.record(
                 lambda tx: invocations.end_delivery(tx, record.id, owner=owner, arrived=arrived), "delivery"
             )

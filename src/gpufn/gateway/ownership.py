@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from datetime import timedelta
 
 from gpufn.gateway.accepted import Accepted
 from gpufn.gateway.plane import Plane
@@ -20,7 +19,7 @@ from gpufn.model.errors import Unavailable
 from gpufn.model.ids import new_id
 from gpufn.model.invocation import NOBODY, AcceptedInvocation
 from gpufn.model.status import FunctionStatus
-from gpufn.runtime.clock import loop_now, utc_now
+from gpufn.runtime.clock import loop_now
 from gpufn.runtime.log import get_logger
 from gpufn.store import invocations
 from gpufn.store.database import Transaction
@@ -31,8 +30,6 @@ log = get_logger("ownership")
 
 BEATS = 5
 """Beats within one lease."""
-DOUBT = timedelta(seconds=10)
-"""A result that a gateway was handing out when it died is in doubt if that began within this time."""
 
 
 class Silence:
@@ -117,11 +114,11 @@ class Ownership:
             await self._take_over(dead)
 
     async def _take_over(self, dead: set[str]) -> None:
-        owner, since = self._plane.journal.incarnation, utc_now() - DOUBT
+        owner = self._plane.journal.incarnation
 
         def write(tx: Transaction) -> list[AcceptedInvocation]:
             invocations.bury(tx, dead)
-            return invocations.claim(tx, owner, of=dead, note="its gateway died", in_doubt_since=since)
+            return invocations.claim(tx, owner, of=dead, note="its gateway died")
 
         claimed = await self._plane.journal.do(write)
         if claimed:

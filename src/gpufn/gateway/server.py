@@ -45,6 +45,12 @@ class Sockets:
     feed: Path
 
 
+READY_WAIT = 5.0
+"""Seconds that a gateway waits for control to tell it everything, before it takes requests anyway."""
+LAST_REQUESTS = 2.0
+"""Seconds in which clients may still send on connections that are kept alive, before idle ones are closed."""
+
+
 class Gateway:
     """Serves invocations and relays the rest. ``start``, then ``drain`` (optional), then ``close``."""
 
@@ -74,7 +80,7 @@ class Gateway:
         )
         self._snapshot = Snapshot(self._version)
         self._ownership = Ownership(self._plane, self._snapshot, name=name, unknown=self._version)
-        self._relay = Pool(settings, self._tasks, path=sockets.control)
+        self._relay = Pool(settings, self._tasks, path=sockets.control, patience=settings.control_patience)
         self._control = Control(sockets.feed, timeout=settings.connect_timeout)
         self._service = Service(self._plane, self._snapshot, control=self._relay, pepper=pepper)
         self._served: dict[str, int] = {}
@@ -107,6 +113,12 @@ class Gateway:
 
     async def serve(self, listening: Listening, *, certificates: ssl.SSLContext | None = None) -> None:
         """Serve on sockets that listen already, and follow control. ``certificates``: for TLS and the proxy."""
+        self._plane.deadlines.start()
+        self._tasks.start(self._plane.journal.run(), name="gateway:journal")
+        self._tasks.start(self._ownership.run(), name="gateway:ownership")
+        self._tasks.start(follow(self._snapshot, self._control), name="gateway:feed")
+        self._tasks.start(self._plane.load.report(self._control, self._report), name="gateway:load")
+        await self._wait_ready()
         await self._listen(listening.http, lambda: Connection(self._service))
         if listening.grpc is not None:
             await self._listen(listening.grpc, self._grpc.connection)
@@ -118,11 +130,15 @@ class Gateway:
                 listening.proxy,
                 lambda: Proxy(self._grpc.connection, context, tasks=self._tasks, deadlines=plane.deadlines),
             )
-        self._plane.deadlines.start()
-        self._tasks.start(self._plane.journal.run(), name="gateway:journal")
-        self._tasks.start(self._ownership.run(), name="gateway:ownership")
-        self._tasks.start(follow(self._snapshot, self._control), name="gateway:feed")
-        self._tasks.start(self._plane.load.report(self._control, self._report), name="gateway:load")
+
+    async def _wait_ready(self) -> None:
+        """Clients had better wait in the backlog than be told that we know nothing yet; but not for long."""
+        try:
+            async with asyncio.timeout(READY_WAIT):
+                while not self._snapshot.ready:  # noqa: ASYNC110 -- once per process, bounded by the timeout
+                    await asyncio.sleep(DRAIN_LOOK)
+        except TimeoutError:
+            return
 
     async def _listen(
         self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None = None
@@ -130,29 +146,38 @@ class Gateway:
         loop = asyncio.get_running_loop()
         self._servers.append(await loop.create_server(protocol, sock=listening, backlog=BACKLOG, ssl=tls))
 
-    async def drain(self, grace: float) -> None:
+    async def drain(self, grace: float, *, succeeded: bool = False) -> None:
         """Take nothing new and let what runs end for ``grace`` seconds. The rest is answered 503, or, if it was
         accepted, left to the next gateway; who polls is told at once to come again.
+
+        ``succeeded``: another gateway takes new connections already. What comes on the present ones is still served,
+        and they are closed after it.
         """
         self._service.stopping = True
+        self._service.refusing = not succeeded
         for server in self._servers:
             server.close()
         self._grpc.shut()
+        if succeeded:
+            await asyncio.sleep(LAST_REQUESTS)
         for edge in list(self._service.edges):
             edge.close_if_idle()
         for accepted in self._accepted():
             accepted.shut_down()
-        try:
-            async with asyncio.timeout(grace):
-                while not self._is_quiet():  # noqa: ASYNC110 -- once per process, bounded by the timeout
-                    await asyncio.sleep(DRAIN_LOOK)
-        except TimeoutError:
-            pass
+        await self._until_quiet(grace)
         for call in list(self._plane.calls.values()):
             call.shut_down()
         for ticket in list(self._plane.tickets):
             ticket.shut_down()
         await self._ownership.release()
+
+    async def _until_quiet(self, grace: float) -> None:
+        try:
+            async with asyncio.timeout(grace):
+                while not self._is_quiet():  # noqa: ASYNC110 -- once per process, bounded by the timeout
+                    await asyncio.sleep(DRAIN_LOOK)
+        except TimeoutError:
+            return
 
     async def close(self) -> None:
         """End everything now."""

@@ -56,6 +56,9 @@ class Service:
         self.deadlines = plane.deadlines
         self.edges: set[Connection] = set()
         self.stopping = False
+        """Whether connections are closed after the response that is due on them."""
+        self.refusing = False
+        """Whether new requests are turned away."""
         self._plane = plane
         self._snapshot = snapshot
         self._control = control
@@ -63,7 +66,7 @@ class Service:
 
     def handle(self, edge: Connection, head: RequestHead, body: bytes, complete: bool) -> Call | Reply:
         """The call that ``head`` asks for, started or queued; or the answer, if that is all there is to it."""
-        if self.stopping:
+        if self.refusing:
             return problem(503, "the gateway is shutting down; call again", b"retry-after: 1")
         if b"upgrade" in head.values:
             read_subprotocols(head)

@@ -14,10 +14,13 @@ from typing import Protocol, TypeAlias
 from gpufn.gateway.channel import Channel
 from gpufn.gateway.framing import BodyReader, UntilClose, reader
 from gpufn.gateway.http1 import BadMessage, ResponseHead, parse_response
+from gpufn.runtime.clock import loop_now
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.settings import GatewaySettings
 
 WITHOUT_BODY = frozenset({204, 304})
+AGAIN = 0.1
+"""Seconds between two attempts to reach a place that nobody listens at."""
 
 
 class Owner(Protocol):
@@ -201,13 +204,22 @@ class Pool:
     """The connections to one place: ``host`` and ``port``, or a Unix socket at ``path``."""
 
     def __init__(
-        self, settings: GatewaySettings, tasks: Supervisor, *, host: str = "", port: int = 0, path: Path | None = None
+        self,
+        settings: GatewaySettings,
+        tasks: Supervisor,
+        *,
+        host: str = "",
+        port: int = 0,
+        path: Path | None = None,
+        patience: float = 0.0,
     ) -> None:
+        """``patience``: for how many seconds a place that nobody listens at is tried again."""
         self.head_max = settings.head_max_bytes
         self.headers_max = settings.headers_max
         self._settings = settings
         self._tasks = tasks
         self._host, self._port, self._path = host, port, path
+        self._patience = patience
         self._idle: list[Connection] = []
         self._closed = False
         self._http2: Channel | None = None
@@ -250,14 +262,26 @@ class Pool:
         self._idle.clear()
 
     async def _connect(self, taker: Taker) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._settings.connect_timeout):
-                if self._path is not None:
-                    _, connection = await loop.create_unix_connection(lambda: Connection(self), str(self._path))
-                else:
-                    _, connection = await loop.create_connection(lambda: Connection(self), self._host, self._port)
-        except (OSError, TimeoutError) as error:
-            taker.unreachable(str(error) or "no connection within the time allowed")
-            return
+        until = loop_now() + self._patience
+        while True:
+            try:
+                connection = await self._connection()
+                break
+            except (ConnectionRefusedError, FileNotFoundError) as error:
+                if loop_now() >= until:
+                    taker.unreachable(str(error))
+                    return
+                await asyncio.sleep(AGAIN)
+            except (OSError, TimeoutError) as error:
+                taker.unreachable(str(error) or "no connection within the time allowed")
+                return
         taker.connected(connection, False)
+
+    async def _connection(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._settings.connect_timeout):
+            if self._path is not None:
+                _, connection = await loop.create_unix_connection(lambda: Connection(self), str(self._path))
+            else:
+                _, connection = await loop.create_connection(lambda: Connection(self), self._host, self._port)
+        return connection

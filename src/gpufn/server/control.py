@@ -46,13 +46,15 @@ from gpufn.wire.feed import Message
 log = get_logger("control")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Control:
     """The role while it runs. ``tasks.wait_failed`` raises when an essential part of it has failed."""
 
     first_boot: bool
     """Whether it made the admin key."""
     tasks: Supervisor
+    hands_over: bool = False
+    """Set before the end: a successor takes the instances over, so they are left running."""
 
 
 @asynccontextmanager
@@ -85,8 +87,9 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
                 tasks.start(controllers.run(), name="controllers", essential=True)
                 await _serve(tasks, "api", data.control_socket, app.build(context))
                 await _serve(tasks, "feed", data.feed_socket, internal.build(feed, load, hints))
-                yield Control(first_boot, tasks)
-            leave = False
+                role = Control(first_boot, tasks)
+                yield role
+            leave = role.hands_over
         finally:
             await backend.close(terminate=not leave)
             if not leave:

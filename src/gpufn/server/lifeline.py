@@ -20,6 +20,8 @@ from pydantic import TypeAdapter
 from gpufn.settings import Settings
 
 READY, READY_FIRST = b"ready\n", b"ready first-boot\n"
+HAND_OVER = signal.SIGHUP.name
+"""The reason to stop of a process whose successor goes on with what it has."""
 SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
 
 
@@ -53,7 +55,7 @@ def await_end() -> asyncio.Future[str]:
             loop.remove_reader(0)
             stop("the parent has ended")
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop, signal.Signals(number).name)
     loop.add_reader(0, read)
     return end

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -19,6 +19,7 @@ from gpufn.gateway.listening import Listening, listen
 from gpufn.gateway.proxy import HOSTS
 from gpufn.model.errors import Fatal
 from gpufn.runtime.clock import utc_now
+from gpufn.runtime.log import get_logger
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.server import lifeline
 from gpufn.server.certificates import OWN_NAMES, ensure
@@ -26,6 +27,8 @@ from gpufn.server.children import Child
 from gpufn.server.data import DataDirectory
 from gpufn.server.logging import configure
 from gpufn.settings import ServerSettings, Settings
+
+log = get_logger("up")
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ async def _one_process(settings: Settings, sockets: Listening) -> AsyncIterator[
             stop.set_result(None)
 
     async with control.running(settings) as role, Supervisor() as tasks:
-        serving = gateway.serve(settings, sockets, ready=ready.set, end=asyncio.shield(stop))
+        serving = gateway.serve(settings, sockets, name="gateway-0", ready=ready.set, end=asyncio.shield(stop))
         work = tasks.start(serving, name="gateway")
         failed = tasks.start(role.tasks.wait_failed(), name="failed")
         for essential in (work, failed):
@@ -169,9 +172,25 @@ async def _processes(settings: Settings, sockets: Listening) -> AsyncIterator[tu
             stack.push_async_callback(child.stop, grace=grace)
             await child.start()
             tasks.start(child.keep(), name=child.role)
+        tasks.start(_roll(children, grace=grace), name="roll")
         yield children[0].first_boot, stop
         for each in sockets.present():
             each.close()  # whoever connects from now on is refused at once, instead of waiting for nobody
+
+
+async def _roll(children: Sequence[Child], *, grace: float) -> None:
+    """Replace every process, one after the other, each time that SIGHUP arrives: after an upgrade, without a pause."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    while True:
+        await asked.wait()
+        asked.clear()
+        for child in reversed(children):
+            try:
+                await child.replace(overlapping=child.role == "gateway", grace=grace)
+                log.info("process replaced", role=child.role)
+            except Fatal as error:
+                log.error("process could not be replaced", role=child.role, error=error.message)
 
 
 def _stop_requested() -> asyncio.Future[None]:

@@ -34,6 +34,8 @@ class ServerSettings:
     """What URLs handed out begin with, such as ``https://gpufn.example.com``. Empty: the address the client called."""
     stop_grace: float = 10.0
     """Seconds that requests in flight and instances are given to end when everything stops."""
+    handover_grace: float = 300.0
+    """Seconds that a gateway is given to end its requests when a successor has taken its place (SIGHUP)."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ class GatewaySettings:
     """Client connections held at once; one more is answered 503."""
     upstream_idle: int = 64
     """Idle connections kept per instance."""
+    control_patience: float = 30.0
+    """Seconds that a request for the control plane waits while control is being started again."""
     connect_timeout: float = 5.0
     """Seconds to connect to an instance or to control."""
 

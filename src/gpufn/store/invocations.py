@@ -78,16 +78,13 @@ def release(tx: sa.Connection, owner: str) -> int:
     return done.rowcount
 
 
-def claim(
-    tx: sa.Connection, owner: str, *, of: Collection[str], note: str, in_doubt_since: datetime
-) -> list[AcceptedInvocation]:
+def claim(tx: sa.Connection, owner: str, *, of: Collection[str], note: str) -> list[AcceptedInvocation]:
     """Take over what those owners have, NOBODY's too: at most CLAIM_MAX, oldest first, each for its next attempt.
 
-    Results whose delivery they began after ``in_doubt_since`` may not have arrived: the next poll gets them.
+    Results that they were handing out may not have arrived: the next poll gets them.
     """
     theirs = table.c.owner.in_(of) & table.c.finished_at.is_not(None)
-    tx.execute(table.update().where(theirs, table.c.delivered_at >= in_doubt_since).values(_NOT_DELIVERED))
-    tx.execute(table.update().where(theirs).values(owner=""))
+    tx.execute(table.update().where(theirs).values(_NOT_DELIVERED))
     query = (
         table.select()
         .where(table.c.owner.in_([*of, NOBODY]), table.c.finished_at.is_(None))
