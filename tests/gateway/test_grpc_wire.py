@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 
 import pytest
@@ -166,3 +167,30 @@ async def test_silent_connections_are_ended() -> None:
                 while await reader.read(65536):
                     pass
             writer.close()
+
+
+async def test_connections_that_said_nothing_end_with_the_gateway() -> None:
+    """Nothing stays open behind it."""
+    async with a_grpc_world() as (world, _, _channel):
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.grpc_port)
+        writer.write(b"P")
+        await asyncio.sleep(0.05)
+        await world.gateway.drain(0)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_session_shared_by_two_connections() -> None:
+    """The slot of a session that was taken up is held until the last connection ends."""
+    async with a_grpc_world(slots=1, grpc_slot_per_connection=True) as (world, _, _channel):
+        async with an_h2_client(world) as second:
+            async with an_h2_client(world) as first:
+                found = await first.until_ended(first.request())
+                again = await second.until_ended(second.request(nvcf_reqid=found.headers["nvcf-reqid"]))
+                assert again.headers["nvcf-reqid"] == found.headers["nvcf-reqid"]
+            await asyncio.sleep(0.05)
+            assert " in_flight=1 " in repr(world.gateway)
+            assert (await second.until_ended(second.request())).trailers["grpc-status"] == "0"
+        await world.until(lambda: world.is_quiet)

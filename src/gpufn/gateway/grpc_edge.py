@@ -26,7 +26,7 @@ from gpufn.runtime.http2.stream import Stream
 
 SIGN = PREFACE[:4]
 """No HTTP/1.1 method begins like this."""
-SessionKey: TypeAlias = tuple[bytes, bytes | None]
+SessionKey: TypeAlias = tuple[bytes, bytes]
 
 
 class GrpcEdges:
@@ -37,6 +37,7 @@ class GrpcEdges:
         self.service = service
         self.limits = Limits(block_max=plane.settings.head_max_bytes, streams_max=plane.settings.grpc_streams_max)
         self.open: set[Edge] = set()
+        self.first: set[_First] = set()
 
     def connection(self) -> asyncio.Protocol:
         """For the listening socket."""
@@ -48,11 +49,15 @@ class GrpcEdges:
 
     def shut(self) -> None:
         """Have clients go elsewhere; what runs may end."""
+        for first in list(self.first):
+            first.expire(0)
         for edge in list(self.open):
             edge.shut()
 
     def cut(self) -> None:
         """End every connection now."""
+        for first in list(self.first):
+            first.expire(0)
         for edge in list(self.open):
             edge.cut()
 
@@ -69,6 +74,7 @@ class _First(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._edges.first.add(self)
         plane = self._edges.plane
         plane.deadlines.schedule(self, plane.now() + plane.settings.head_timeout)
 
@@ -82,7 +88,7 @@ class _First(asyncio.Protocol):
             protocol = Http1(edges.service)
         elif len(edges.open) < edges.plane.settings.connections_max:
             protocol = Edge(edges).connection
-        edges.plane.deadlines.cancel(self)
+        self._done()
         if protocol is None:
             self._transport.abort()
             return
@@ -91,6 +97,10 @@ class _First(asyncio.Protocol):
         protocol.data_received(self._buffer)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._done()
+
+    def _done(self) -> None:
+        self._edges.first.discard(self)
         self._edges.plane.deadlines.cancel(self)
 
     def expire(self, now: float) -> None:
@@ -167,7 +177,7 @@ class Edge:
             raise Refused(answers.NO_AUTHORIZATION)
         if function_id is None:
             raise Refused(answers.NO_FUNCTION)
-        key = function_id, head.version_id
+        key = function_id.lower(), (head.version_id or b"").lower()
         session = self._sessions.get(key)
         known = session or self._plane.sessions.get(head.resume or b"")
         pinned = head.version_id
@@ -181,7 +191,10 @@ class Edge:
         if head.timeout is not None and head.timeout < caller.wait:
             caller = caller._replace(wait=head.timeout)
         if session is None or session.version is not caller.version:
-            session = self._sessions[key] = self._session(head, caller)
+            fresh = self._session(head, caller)
+            if session is not None:
+                session.disconnected()
+            session = self._sessions[key] = fresh
         GrpcCall(self._plane, session, head, caller, stream).enter()
 
     def _session(self, head: CallHead, caller: Caller) -> Session:

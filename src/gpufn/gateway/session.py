@@ -46,6 +46,8 @@ class Session:
         """The instance that served the last call."""
         self.tag = line(b"nvcf-reqid", self.id)
         self._said = False
+        self._users = 1
+        """Client connections that use it."""
         self._plane = plane
         self._ticket: Ticket | None = None
         self._slot: Slot | None = None
@@ -91,7 +93,7 @@ class Session:
     def leave(self, call: Call) -> None:
         """``call`` has ended. Nobody waits for a slot that nobody wants."""
         self._calls.pop(call, None)
-        if not self._calls and self._slot is None:
+        if not self._calls and (self._slot is None or not self._users):
             self.end()
 
     def end(self) -> None:
@@ -117,12 +119,17 @@ class Session:
     # its end
 
     def disconnected(self) -> None:
-        """The client's connection has ended: remember the session for a while."""
-        self.end()
+        """A client's connection has ended, or uses another session. After the last one it is remembered for a while."""
+        self._users -= 1
+        if self._users:
+            return
+        if not self._calls:
+            self.end()
         self._plane.deadlines.schedule(self, self._plane.now() + RESUME_SECONDS)
 
     def taken_up(self) -> None:
         """Another connection goes on with it."""
+        self._users += 1
         self._plane.deadlines.cancel(self)
 
     def expire(self, now: float) -> None:

@@ -12,8 +12,9 @@ import re
 
 from gpufn.gateway.deadlines import Timed
 from gpufn.gateway.edge import Connection as Edge
-from gpufn.gateway.fields import HOP_BY_HOP, OWNED
+from gpufn.gateway.fields import HOP_BY_HOP
 from gpufn.gateway.http1 import TOKEN, RequestHead, ResponseHead, end_to_end
+from gpufn.gateway.outgoing import callers_lines, outgoing
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import EXPOSE, Reply, connection_error, problem, trio
 from gpufn.gateway.slots import Slot
@@ -22,7 +23,6 @@ from gpufn.gateway.tunnel import SERVICE_RESTART, Tunnel
 from gpufn.gateway.upstream import Connection
 from gpufn.runtime.clock import loop_now
 
-REQUEST_DROP = HOP_BY_HOP | OWNED | {b"authorization", b"host", b"content-length", b"expect", b"gpufn-invocation-id"}
 RESPONSE_DROP = HOP_BY_HOP | {b"nvcf-reqid", b"nvcf-status", b"content-length"}
 PROTOCOLS = re.compile(TOKEN + rb"+(?:/" + TOKEN + rb"+)?")
 SAID_BY_PROTOCOL = (b"authorization", b"function-id", b"function-version-id")
@@ -134,17 +134,11 @@ class UpgradeCall:
 
     def _outgoing(self, slot: Slot) -> bytes:
         request, caller = self._request, self._caller
-        facts = slot.instance.facts
-        shared = facts.shared_dir.encode()
-        lines = end_to_end(request, REQUEST_DROP)
-        lines.append(b"\r\n")
-        return (
-            b"%b %b%b%bNVCF-REQID: %b\r\nNVCF-ASSET-DIR: %b/inputAssets/%b\r\nNVCF-LARGE-OUTPUT-DIR: %b/response/%b\r\n"
-            b"Connection: Upgrade\r\nUpgrade: %b\r\n%b"
-        ) % (
-            request.method, request.target, caller.version.heads[facts.id][1], caller.grant.lines, caller.id,
-            shared, caller.id, shared, caller.id, self._protocol, b"\r\n".join(lines),
-        )  # fmt: skip
+        common = caller.version.heads[slot.instance.facts.id][1]
+        opening = b"%b %b%b" % (request.method, request.target, common)
+        kept = callers_lines(caller.grant.lines, request, direct=True)
+        wish = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % self._protocol
+        return outgoing(opening, kept, wish, identity=caller.id, slot=slot, seconds=caller.wait)
 
     # ------------------------------------------------------------------ the instance's answer
 
