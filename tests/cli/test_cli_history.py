@@ -119,3 +119,27 @@ def test_exec_prints_the_output_and_ends_with_the_code() -> None:
     assert sent == {"command": ["ls", "-l", "--json"], "timeoutSeconds": 5}
     assert (late.code, late.json["timedOut"]) == (8, True)
     assert "gpufn why echo" in none.err
+
+
+def test_usage_is_a_table_with_its_sum() -> None:
+    """Versions by name, a deleted one as such; and what scaling to zero would have saved."""
+    sums = {"instanceSeconds": 60.4, "idleInstanceSeconds": 30.0, "gpuSeconds": 120.0, "idleGpuSeconds": 60.0}
+    document = {
+        "since": "2026-01-01T00:00:00.000Z",
+        "versions": [
+            {"functionId": FID, "functionVersionId": VID, "usage": sums | {"requests": 7}},
+            {"functionId": FID, "functionVersionId": OTHER, "usage": sums | {"requests": 0}},
+        ],
+        "total": sums | {"requests": 7},
+    }
+    with serving(FakeApi([a_version()], documents={"/v2/gpufn/usage": document})) as api:
+        ran = against(api, "usage", "echo", "--since", "2026-01-01T00:00:00Z")
+        as_json = against(api, "usage", "--json")
+
+    rows = [line.split() for line in ran.out.splitlines()]
+    assert rows[1] == ["echo", VID, "60", "120", "60", "7"]
+    assert rows[2][0] == "(deleted)"
+    assert rows[3] == ["total", "60", "120", "60", "7"]
+    assert "saved up to 60 GPU seconds" in ran.err
+    assert f"functionId={FID}" in api.seen[1].path
+    assert as_json.json == document

@@ -32,6 +32,7 @@ from gpufn.api import (
     skyway,
     telemetries,
     tokens,
+    usage,
     why,
 )
 from gpufn.api.audit import Audit
@@ -188,6 +189,7 @@ IN_AN_ACCOUNT = (
     Route("POST", "/v2/skyway/commands" + VERSION, execution.skyway_command, DEPLOY),
     Route("GET", "/v2/skyway/instances" + VERSION, skyway.skyway_instances, DETAILS),
     Route("GET", "/v2/skyway/logs" + VERSION, skyway.skyway_logs, DETAILS),
+    Route("GET", OWN + "/usage", usage.get_usage, DETAILS),
     Route("GET", OWN + "/events", events.list_events, DETAILS),
     Route("GET", OWN + "/why/{id}", why.explain_any, DETAILS),
     Route("GET", OWN + "/why/{kind}/{id}", why.explain, DETAILS),

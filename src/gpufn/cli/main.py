@@ -44,6 +44,7 @@ COMMANDS = (
     Command("image", "add, list and remove images of the local catalog", "images"),
     Command("logs", "what the instances of a function wrote", "logs"),
     Command("exec", "run a command beside an instance", "exec"),
+    Command("usage", "GPU seconds, idle ones, and requests", "usage"),
     Command("why", "why a function, a deployment, an instance or a request is as it is", "why"),
     Command("events", "what happened, when, and why", "events"),
     Command("keys", "create, list and revoke API keys", "keys"),

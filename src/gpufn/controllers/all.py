@@ -12,6 +12,7 @@ from gpufn.controllers.instances import Instances
 from gpufn.controllers.reaper import Reaper
 from gpufn.controllers.routes import Routes
 from gpufn.controllers.secrets import Secrets
+from gpufn.controllers.usage import Meter
 
 
 class Controllers:
@@ -31,6 +32,7 @@ class Controllers:
         self.reaper = Reaper(context)
         self.secrets = Secrets(context)
         self.assets = Assets(context)
+        self.meter = Meter(context)
         context.hints.on("deployment", self.deployments.controller.hint)
         context.hints.on("instance", self.instances.controller.hint)
         context.hints.on("version", self.routes.hint_version)
@@ -48,7 +50,7 @@ class Controllers:
             for one in self._all():
                 group.create_task(one.controller.run(), name=one.controller.name)
 
-    def _all(self) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper, Secrets, Assets]:
+    def _all(self) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper, Secrets, Assets, Meter]:
         return (
             self.routes,
             self.deployments,
@@ -57,4 +59,5 @@ class Controllers:
             self.reaper,
             self.secrets,
             self.assets,
+            self.meter,
         )

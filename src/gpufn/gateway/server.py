@@ -27,6 +27,7 @@ from gpufn.gateway.snapshot import Snapshot
 from gpufn.gateway.spool import Stores
 from gpufn.gateway.upstream import Pool
 from gpufn.gateway.version import Version
+from gpufn.runtime.clock import monotonic
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.settings import GatewaySettings
 from gpufn.store.database import Database
@@ -68,6 +69,7 @@ class Gateway:
         """``instances``: where the directories of the instances on this machine are."""
         self._settings = settings
         self._name = name
+        self._began = monotonic()
         self._tasks = Supervisor()
         self._plane = Plane(
             settings=settings,
@@ -215,4 +217,5 @@ class Gateway:
             for name, load in loads.items()
             if load.queued or load.in_flight or load.served != before.get(name, 0)
         }
-        return LoadReport(gateway=self._name, seq=self._snapshot.seq, versions=busy)
+        age = monotonic() - self._began
+        return LoadReport(gateway=self._name, seq=self._snapshot.seq, age=age, versions=busy)

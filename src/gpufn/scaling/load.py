@@ -38,7 +38,7 @@ class LoadBoard:
         self._reports[report.gateway] = (now, report)
         for version_id in before.keys() | report.versions.keys():  # those that just ended were busy until now
             self._last_busy[version_id] = now
-            self._count(report.gateway, version_id, report.versions.get(version_id))
+            self._count(report, version_id, older=report.age > now - self._started)
         return {v for v in before.keys() | report.versions.keys() if before.get(v) != report.versions.get(v)}
 
     def load(self, version_id: str, *, now: float) -> Load:
@@ -61,12 +61,15 @@ class LoadBoard:
                 found[instance_id] = found.get(instance_id, 0) + count
         return found
 
-    def _count(self, gateway: str, version_id: str, load: VersionLoad | None) -> None:
-        """Add what a gateway has served since it last said so. A count that is lower is that of a new process."""
+    def _count(self, report: LoadReport, version_id: str, *, older: bool) -> None:
+        """Add what a gateway has served since it last said so. A count that is lower is that of a new process; the
+        first count of a gateway that is ``older`` than this board holds what an earlier one has counted.
+        """
+        load = report.versions.get(version_id)
         if load is None:
             return
-        key = (gateway, version_id)
-        before = self._counts.get(key, 0)
+        key = (report.gateway, version_id)
+        before = self._counts.get(key, load.served if older else 0)
         more = load.served - before if load.served >= before else load.served
         self._counts[key] = load.served
         self._served[version_id] = self._served.get(version_id, 0) + more

@@ -163,6 +163,8 @@ class ControllerSettings:
     """Seconds for which events are kept."""
     events_max: int = 100_000
     """Events kept at most, over everything; the oldest go first."""
+    keep_usage: float = 90 * 24 * 3600.0
+    """Seconds for which usage by version and hour is kept."""
     keep_results: float = 3600.0
     """Seconds for which the result of a call that was answered 202 is kept for whoever asks."""
 

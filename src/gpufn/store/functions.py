@@ -66,6 +66,11 @@ def from_host(tx: sa.Connection, nca_id: str, host: str) -> FunctionVersion | No
     return None if row is None else _load(row)
 
 
+def every(tx: sa.Connection) -> list[FunctionVersion]:
+    """Every version there is, oldest first."""
+    return _all(tx, table.select().order_by(*ORDER))
+
+
 def ids(tx: sa.Connection) -> Sequence[str]:
     """The id of every version there is."""
     return tx.execute(sa.select(table.c.id)).scalars().all()

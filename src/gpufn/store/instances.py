@@ -59,6 +59,11 @@ def live_version_ids(tx: sa.Connection) -> Sequence[str]:
     return tx.execute(sa.select(table.c.version_id).distinct().where(table.c.status.not_in(ENDED))).scalars().all()
 
 
+def live_since(tx: sa.Connection, moment: datetime) -> list[Instance]:
+    """Those that live, and those that ended after ``moment``."""
+    return _all(tx, sa.or_(table.c.status.not_in(ENDED), table.c.ended_at > moment))
+
+
 def live_deployment_ids(tx: sa.Connection) -> Sequence[str]:
     """The deployments, existing or not, that live instances name."""
     return tx.execute(sa.select(table.c.deployment_id).distinct().where(table.c.status.not_in(ENDED))).scalars().all()

@@ -124,6 +124,21 @@ instances = sa.Table(
     sa.Column("phases", JsonOf(tuple[Mark, ...]), nullable=False, server_default="[]"),
 )
 
+# Usage outlives what used it, so nothing here is a foreign key.
+usage = sa.Table(
+    "usage",
+    metadata,
+    sa.Column("version_id", sa.String(36), primary_key=True),
+    sa.Column("hour", UtcDateTime, primary_key=True),
+    sa.Column("nca_id", sa.String(64), nullable=False, index=True),
+    sa.Column("function_id", sa.String(36), nullable=False),
+    sa.Column("instance_seconds", sa.Float, nullable=False),
+    sa.Column("idle_instance_seconds", sa.Float, nullable=False),
+    sa.Column("gpu_seconds", sa.Float, nullable=False),
+    sa.Column("idle_gpu_seconds", sa.Float, nullable=False),
+    sa.Column("requests", sa.Integer, nullable=False),
+)
+
 # Events outlive what they tell of, so nothing here is a foreign key. The id orders them.
 events = sa.Table(
     "events",

@@ -138,4 +138,6 @@ class LoadReport(Wire):
     gateway: str
     seq: int
     """The last feed sequence number applied."""
+    age: float = 0.0
+    """Seconds since this gateway began."""
     versions: dict[str, VersionLoad]
