@@ -72,6 +72,16 @@ async def test_unpinned_calls_use_every_version() -> None:
         assert world.servers[0].seen[0].one("NVCF-FUNCTION-VERSION-ID") == V
 
 
+async def test_unpinned_calls_one_after_the_other_use_every_version() -> None:
+    """Of versions with equally little to do each has its turn, however many calls come one by one (conformance 2)."""
+    async with a_world() as world:
+        await world.deploy(await world.instance())
+        await world.deploy(await world.instance(), version=V2)
+        for _ in range(6):
+            assert (await world.call("POST", PEXEC)).status == 200
+        assert [len(server.seen) for server in world.servers] == [3, 3]
+
+
 async def test_the_long_form_of_the_path_is_the_same() -> None:
     """/v2/orgs/{org}[/teams/{team}]/nvcf/pexec is /v2/nvcf/pexec."""
     async with a_world() as world:

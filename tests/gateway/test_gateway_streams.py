@@ -283,3 +283,39 @@ async def test_what_is_no_stream_of_events_is_left_alone(accept: str, kind: str,
     async with a_world(sse_keep_alive=setting) as world:
         await world.deploy(await world.instance(pauses(b"data: 1\n\n", b"data: 2\n\n", kind=kind)))
         assert (await world.call("POST", PINNED, {"Accept": accept})).body == b"data: 1\n\ndata: 2\n\n"
+
+
+async def test_trailers_end_here() -> None:
+    """Trailers are read and dropped, in both directions, as in NVCF; what follows them is the next message."""
+
+    async def trailing(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.body = await read_body(reader, seen)
+        writer.write(b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n")
+
+    async with a_world() as world:
+        server = await world.instance(trailing)
+        await world.deploy(server)
+        client = await world.client()
+        for _ in range(2):
+            headers = {"Content-Length": "", "Transfer-Encoding": "chunked", "Trailer": "X-Evil", "TE": "trailers"}
+            await client.send("POST", PINNED, headers, b"3\r\nabc\r\n0\r\nX-Evil: 1\r\nNVCF-SUB: evil\r\n\r\n")
+            found = await client.answer()
+            assert (found.status, found.body, "x-sum" in found, "trailer" in found) == (200, b"ok", False, False)
+        assert server.connections == 1
+        assert [seen.body for seen in server.seen] == [b"abc", b"abc"]
+        assert [seen.all(name) for seen in server.seen for name in ("x-evil", "trailer", "te")] == [[]] * 6
+
+
+@pytest.mark.parametrize("form", ["pexec", "exec"])
+async def test_a_client_that_waits_for_100_is_told_to_go_on(form: str) -> None:
+    """Before the body is sent the client is told whether it is wanted: 100, or the refusal."""
+    async with a_world() as world:
+        await world.deploy(await world.instance())
+        body = b'{"requestBody": {}}'
+        path = PINNED.replace("pexec", form)
+        client = await world.client()
+        await client.send("POST", path, {"Expect": "100-continue", "Content-Length": str(len(body))})
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.writer.write(body)
+        assert (await client.answer()).status == 200

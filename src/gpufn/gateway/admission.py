@@ -52,7 +52,8 @@ def require(holder: Grant, scope: str) -> None:
 
 
 def choose(snapshot: Snapshot, principal: Principal, function_id: str, version_id: str | None) -> Version:
-    """The version that is to serve: the pinned one, or the least loaded of those the caller may invoke.
+    """The version that is to serve: the pinned one, or the least loaded of those the caller may invoke; of equals,
+    the one not called for longest.
 
     Existence is checked before access (auth page, section 4.4). Raises Refused.
     """
@@ -74,7 +75,7 @@ def choose(snapshot: Snapshot, principal: Principal, function_id: str, version_i
     invocable = [v for v in reachable if v.invocable]
     if not invocable:
         raise _not_invocable(f"Function id '{function_id}'", account, reachable)
-    return invocable[0] if len(invocable) == 1 else min(invocable, key=lambda v: v.pressure())
+    return invocable[0] if len(invocable) == 1 else min(invocable, key=lambda v: (v.pressure(), v.called_at))
 
 
 def allow(principal: Principal, version: Version) -> None:

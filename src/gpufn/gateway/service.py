@@ -10,7 +10,7 @@ import re
 
 from gpufn.gateway import admission
 from gpufn.gateway.accepted import Accepted
-from gpufn.gateway.assets import LINE, AssetCall, references
+from gpufn.gateway.assets import LINE, REFERENCES, AssetCall, references
 from gpufn.gateway.call import Call, Edge
 from gpufn.gateway.edge import Connection
 from gpufn.gateway.envelope import Envelope, ExecCall, Start
@@ -121,7 +121,7 @@ class Service:
         self, edge: Edge, head: RequestHead, token: bytes, target: Pexec | Direct, body: bytes, complete: bool
     ) -> Call:
         direct = isinstance(target, Direct)
-        named = () if direct else references(head)
+        named = references(head) if not direct and REFERENCES in head.values else ()
         admitted = self._admit(head, token, target.function_id, target.version_id, direct=direct)
         if named:
             return self._with_assets(edge, head, admitted, named, body, complete)

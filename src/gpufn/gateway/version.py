@@ -53,6 +53,8 @@ class Version:
         self.generation = 0
         """Of the feed: what an older connection said and a newer one did not repeat is dropped."""
         self.limit: Policy | None = None
+        self.called_at = 0.0
+        """When the last call came, in loop time."""
         self.queue = Queue(depth)
         self.slots = Slots(self._attach)
         self.heads: dict[str, tuple[bytes, bytes]] = {}
@@ -100,6 +102,7 @@ class Version:
 
         What was ``accepted`` before is never refused.
         """
+        self.called_at = now
         if not self.queue:
             slot = self.slots.take(now)
             if slot is not None:
