@@ -1,19 +1,18 @@
 """Runs in the SDK's own virtual environment, not in ours: the whole life of a function through NVIDIA's ngcsdk.
 
-Usage: drive_ngcsdk.py URL KEY. Prints one JSON object of what was seen.
+Usage: drive_ngcsdk.py KEY. It is told where to go by its environment alone. Prints one JSON object of what was seen.
 """
 
 import json
 import sys
 import time
 
-url, key = sys.argv[1:3]
+key = sys.argv[1]
 
 from ngcsdk import Client  # noqa: E402 - its settings are in the environment that the test prepared
 from nvcf.api.deployment_spec import DeploymentSpecification  # noqa: E402
 
 client = Client()
-client.config._base_url.global_arg = url  # every 4.x release turns http:// into https://; see docs/clients.md
 client.configure(api_key=key, org_name="nvcf-default", team_name="no-team")
 functions = client.cloud_function.functions
 seen = {}
@@ -48,9 +47,6 @@ updated = functions.deployments.update(function, version, [more])
 seen["updated"] = updated.deployment.deploymentSpecifications[0].maxInstances
 
 if hasattr(functions, "invoke"):
-    from nvcf.api.constants import NVCF_URL_MAPPING
-
-    NVCF_URL_MAPPING["prod"] = url  # the invocation host is a constant of the SDK; see docs/clients.md
     seen["answer"] = dict(functions.invoke(function, {"message": "hello"}, starfleet_api_key=key))
     stream = functions.invoke_stream(function, {"message": "hi", "repeats": 3, "stream": True}, starfleet_api_key=key)
     seen["stream"] = b"".join(stream).decode()

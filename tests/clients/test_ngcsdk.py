@@ -29,18 +29,10 @@ def environment(root: Path, package: str) -> Path:
 
 def drive(here: Installation, python: Path, home: Path) -> dict[str, Any]:
     """Run the driver; what it saw."""
-    settings = {
-        "NGC_CLI_API_URL": here.url,
-        "NGC_CLI_AUTH_URL": here.url,
-        "NGC_CLI_API_KEY": here.key,
-        "NGC_CLI_ORG": "nvcf-default",
-        "NGC_CLI_TEAM": "no-team",
-        "NGC_CLI_HOME": str(home),
-        "HOME": str(home),
-    }
+    exported: dict[str, str] = json.loads(here.gpufn("env", "--json").stdout)
     done = subprocess.run(
-        [str(python), str(DRIVER), here.url, here.key],
-        env=ENVIRONMENT | settings,
+        [str(python), str(DRIVER), here.key],
+        env=ENVIRONMENT | exported | {"NGC_CLI_HOME": str(home), "HOME": str(home)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -53,9 +45,11 @@ def drive(here: Installation, python: Path, home: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("release", ["4.37.0", "3.169.4"])
 def test_the_life_of_a_function_through_ngcsdk(release: str, tmp_path: Path) -> None:
-    """Create, list, deploy, update, invoke and stream (3.x), restart, undeploy and delete, as the SDK does them."""
+    """Create, list, deploy, update, invoke and stream (3.x), restart, undeploy and delete, as the SDK does them: it is
+    not touched, and knows only what `gpufn env` exports.
+    """
     python = environment(tmp_path / "venv", f"ngcsdk=={release}")
-    with installed(tmp_path / "gpufn") as here:
+    with installed(tmp_path / "gpufn", "--tls", "--proxy") as here:
         added = here.gpufn("image", "add", str(SAMPLE), "--name", "docker.io/team/echo")  # the SDK wants a full name
         assert added.returncode == 0, added.stderr
         seen = drive(here, python, tmp_path)

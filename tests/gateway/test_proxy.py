@@ -54,6 +54,15 @@ def test_what_is_no_connect_is_refused(head: bytes) -> None:
     assert answer(head).startswith(b"HTTP/1.1 405 ")
 
 
+def test_the_gateway_s_own_tls_port_is_reached_too() -> None:
+    """For clients that send everything to the proxy; no other local port is."""
+    own, other = b"CONNECT localhost:8443 HTTP/1.1\r\n\r\n", b"CONNECT localhost:22 HTTP/1.1\r\n\r\n"
+
+    assert answer(own, 8443).startswith(b"HTTP/1.1 200 ")
+    assert answer(other, 8443).startswith(b"HTTP/1.1 403 ")
+    assert answer(own).startswith(b"HTTP/1.1 403 ")
+
+
 @given(st.binary(max_size=200))
 def test_nothing_breaks_it(head: bytes) -> None:
     """Whatever comes is answered with one of the three."""

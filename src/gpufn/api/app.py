@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from fastapi.responses import HTMLResponse
 
 from gpufn.api import (
     accounts,
@@ -40,7 +41,6 @@ from gpufn.api.body import StrictRoute
 from gpufn.api.context import Context
 from gpufn.api.front import Authentication, Boundary, Cors
 from gpufn.api.security import guarded
-from gpufn.wire.problem import ProblemDetail
 
 FUNCTIONS = "/v2/nvcf/functions"
 VERSION = "/functions/{functionId}/versions/{functionVersionId}"
@@ -198,7 +198,7 @@ IN_AN_ACCOUNT = (
     Route("GET", "/v2/orgs/{org}", ngc.get_org, ANY_KEY),
     Route("GET", "/v2/org/{org}/teams", ngc.list_teams, ANY_KEY),
     Route("GET", "/v2/org/{org}/repos/{rest:path}", ngc.repository, ANY_KEY),
-    Route("GET", "/v2/org/{org}/team/{team}/repos/{rest:path}", ngc.repository, ANY_KEY),
+    Route("GET", "/v2/org/{org}/team/{team}/repos/{rest:path}", ngc.team_repository, ANY_KEY),
     Route("POST", "/v3/keys/get-caller-info", ngc.caller_info, OPEN),
     Route("GET", "/health", health.health, OPEN),
     Route("GET", "/openapi.json", openapi.openapi, OPEN),
@@ -256,7 +256,7 @@ def _add(app: FastAPI, route: Route) -> None:
     name = handler.__name__ + ("_metadata" if "/metadata/" in route.path else "")
     name += "_of_service" if handler.__module__.endswith("keyservice") else ""
     name += "_across" if route.across else ""
-    name += "_v3" if route.path == "/v3/openapi" else "_of_team" if "/team/" in route.path else ""
+    name += "_v3" if route.path == "/v3/openapi" else ""
     app.add_api_route(
         route.path,
         handler,
@@ -266,5 +266,15 @@ def _add(app: FastAPI, route: Route) -> None:
         tags=[handler.__module__.rpartition(".")[2]],
         response_model_exclude_none=True,
         openapi_extra=openapi.security(route.scopes),
-        responses={"default": {"model": ProblemDetail, "description": "A problem (RFC 7807)"}},
+        responses={"default": openapi.PROBLEM},
+        **_answer(route),
     )
+
+
+def _answer(route: Route) -> dict[str, Any]:
+    """What FastAPI cannot see of a handler that makes its own response: changes are answered 204, pages are HTML."""
+    made = get_type_hints(route.handler).get("return")
+    if made is HTMLResponse:
+        return {"response_class": HTMLResponse}
+    changes = made is Response and route.method != "GET" and route.path != assets.CONTENT
+    return {"status_code": 204} if changes else {}

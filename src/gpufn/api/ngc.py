@@ -48,6 +48,11 @@ async def list_teams(caller: Caller, org: str) -> dict[str, Any]:
 
 async def repository(caller: Caller, org: str, rest: str) -> dict[str, Any]:
     """403 makes ngcsdk go on with a warning; 404 would make it refuse to create the function."""
+    return await team_repository(caller, org, "", rest)
+
+
+async def team_repository(caller: Caller, org: str, team: str, rest: str) -> dict[str, Any]:
+    """The same for an artifact of a team."""
     raise Forbidden(f"org '{org[:64]}': gpufn has no artifact catalog, so '{rest[:200]}' cannot be looked up here")
 
 

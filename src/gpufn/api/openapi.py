@@ -11,6 +11,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.requests import Request
 
+from gpufn.wire.problem import ProblemDetail
+
 SCHEME = "bearer"
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -20,6 +22,13 @@ h2{margin-top:2.5rem;border-bottom:1px solid #ccc}code,b.m{font-family:ui-monosp
 b.m{display:inline-block;width:4.5rem}details{margin:.4rem 0}summary{cursor:pointer}small{color:#555}
 pre{background:#f5f5f5;padding:.6rem;overflow:auto}
 """
+
+
+PROBLEM: dict[str, Any] = {
+    "description": "A problem (RFC 7807)",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetail"}}},
+}
+"""The answer of every operation that refuses."""
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -33,6 +42,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             separate_input_output_schemas=False,
         )
         components = made.setdefault("components", {})
+        components.setdefault("schemas", {})["ProblemDetail"] = ProblemDetail.model_json_schema()
         components["securitySchemes"] = {SCHEME: {"type": "http", "scheme": "bearer", "bearerFormat": "nvapi-…"}}
         app.openapi_schema = _without_null(made)
     return app.openapi_schema

@@ -23,6 +23,7 @@ HOSTS = (
     "authn.nvidia.com",
 )
 """The names that are ours here, as certificates write them."""
+LOCAL = ("localhost", "127.0.0.1")
 HEAD_MAX = 8 * 1024
 HEAD_SECONDS = 10.0
 
@@ -35,13 +36,16 @@ def is_ours(host: str) -> bool:
     return bool(label) and (f"*.{rest}" in HOSTS or host.lower() in HOSTS)
 
 
-def answer(head: bytes) -> bytes:
-    """The answer to a complete request head: 200 lets the client go on with TLS."""
+def answer(head: bytes, own_port: int | None = None) -> bytes:
+    """The answer to a complete request head: 200 lets the client go on with TLS. ``own_port``: the TLS port of this
+    gateway, which some clients ask for here although it is local.
+    """
     found = _CONNECT.match(head)
     if found is None:
         return _refusal(b"405 Method Not Allowed", "this is a CONNECT proxy for NVIDIA's host names; send CONNECT")
     host, port = found[1].decode(), int(found[2])
-    if not is_ours(host) or port != 443:
+    is_local = host.lower() in LOCAL and port == own_port
+    if not is_local and not (is_ours(host) and port == 443):
         why = f"{host[:253]}:{port} is none of {', '.join(HOSTS)} on port 443; name it in NO_PROXY"
         return _refusal(b"403 Forbidden", why)
     return b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -59,9 +63,16 @@ class Proxy(asyncio.Protocol):
     slice: dict[Timed, None] | None = None
 
     def __init__(
-        self, inner: Callable[[], asyncio.Protocol], context: ssl.SSLContext, *, tasks: Supervisor, deadlines: Deadlines
+        self,
+        inner: Callable[[], asyncio.Protocol],
+        context: ssl.SSLContext,
+        *,
+        own_port: int | None,
+        tasks: Supervisor,
+        deadlines: Deadlines,
     ) -> None:
-        self._inner, self._context, self._tasks, self._deadlines = inner, context, tasks, deadlines
+        self._inner, self._context, self._own_port = inner, context, own_port
+        self._tasks, self._deadlines = tasks, deadlines
         self._transport: asyncio.Transport | None = None
         self._head = b""
 
@@ -79,7 +90,7 @@ class Proxy(asyncio.Protocol):
                 transport.abort()
             return
         self._deadlines.cancel(self)
-        said = answer(self._head)
+        said = answer(self._head, self._own_port)
         transport.write(said)
         if said.startswith(b"HTTP/1.1 200") and self._head.endswith(b"\r\n\r\n"):
             transport.pause_reading()  # what comes next is TLS

@@ -127,10 +127,11 @@ class Gateway:
         if certificates is not None and listening.tls is not None:
             await self._listen(listening.tls, self._grpc.connection, certificates)
         if certificates is not None and listening.proxy is not None:
-            context, plane = certificates, self._plane
+            context, tasks, deadlines = certificates, self._tasks, self._plane.deadlines
+            own = int(listening.tls.getsockname()[1]) if listening.tls is not None else None
             await self._listen(
                 listening.proxy,
-                lambda: Proxy(self._grpc.connection, context, tasks=self._tasks, deadlines=plane.deadlines),
+                lambda: Proxy(self._grpc.connection, context, own_port=own, tasks=tasks, deadlines=deadlines),
             )
 
     async def _wait_ready(self) -> None:
