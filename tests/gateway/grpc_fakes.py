@@ -12,6 +12,7 @@ from gateway_fakes import Server
 from gateway_world import KEY, F, V, World, a_world
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 CALLER = (("authorization", f"Bearer {KEY}"), ("function-id", F))
 PINNED = (*CALLER, ("function-version-id", V))
@@ -42,6 +43,7 @@ class GrpcInstance(Server):
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", methods),))
         self.health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
+        reflection.enable_server_reflection(("test.Echo", health.SERVICE_NAME), self.server)
 
     async def start(self, path: Any = None) -> None:
         self.port = self.server.add_insecure_port("127.0.0.1:0")

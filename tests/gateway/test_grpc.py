@@ -9,7 +9,11 @@ import grpc
 import pytest
 from gateway_world import F, V
 from grpc import aio
-from grpc_fakes import CALLER, PINNED, a_channel, a_grpc_world, unary
+from grpc_fakes import CALLER, PINNED, GrpcInstance, a_channel, a_grpc_world, unary
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from gpufn.wire.rates import RateLimitDto
 
 
 async def test_unary_with_metadata() -> None:
@@ -277,3 +281,56 @@ async def test_http1_on_the_grpc_port() -> None:
     async with a_grpc_world() as (world, _, _channel):
         world.port = world.grpc_port
         assert (await world.call("GET", "/health")).status == 200
+
+
+async def test_another_instance_serves_what_one_cannot() -> None:
+    """An instance that cannot be reached costs the client nothing while there is another."""
+    async with a_grpc_world(slots=4) as (world, instance, channel):
+        dead = GrpcInstance()
+        await dead.start()
+        await dead.stop()
+        await world.deploy(dead, instance, slots=4)
+        calls = (unary(channel)(b"%d" % number, metadata=CALLER) for number in range(20))
+        assert await asyncio.gather(*calls) == [b"%d" % number for number in range(20)]
+        await world.until(lambda: world.is_quiet)
+
+
+async def test_calls_of_a_connection_meet_the_same_instance() -> None:
+    """As long as it has a slot: what a client left there it finds again (conformance check 91)."""
+    async with a_grpc_world(slots=4) as (world, instance, _):
+        other = GrpcInstance()
+        await other.start()
+        world.servers.append(other)
+        await world.deploy(instance, other, slots=4)
+        for _number in range(4):
+            async with a_channel(world) as channel:
+                before = len(instance.metadata), len(other.metadata)
+                for _again in range(5):
+                    await unary(channel)(b"", metadata=CALLER)
+                served = len(instance.metadata) - before[0], len(other.metadata) - before[1]
+                assert sorted(served) == [0, 5]
+
+
+async def test_rate_limits() -> None:
+    """RESOURCE_EXHAUSTED in the reference's words (conformance check 90)."""
+    async with a_grpc_world() as (world, instance, channel):
+        await world.deploy(instance, slots=4, rate_limit=RateLimitDto(rate_limit="2-M", sync_check=True))
+        for _ in range(2):
+            await unary(channel)(b"", metadata=CALLER)
+        with pytest.raises(aio.AioRpcError) as refused:
+            await unary(channel)(b"", metadata=CALLER)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "exceeded rate limit" in (refused.value.details() or "")
+
+
+async def test_health_and_reflection_pass() -> None:
+    """The instance's own services are reached like any other."""
+    async with a_grpc_world() as (_, _instance, channel):
+        health = health_pb2_grpc.HealthStub(channel)
+        found = await health.Check(health_pb2.HealthCheckRequest(), metadata=CALLER)
+        assert found.status == health_pb2.HealthCheckResponse.SERVING
+        question = reflection_pb2.ServerReflectionRequest(list_services="")
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(iter([question]), metadata=CALLER)
+        answers = [answer async for answer in call]
+        assert "grpc.health.v1.Health" in {s.name for s in answers[0].list_services_response.service}

@@ -10,7 +10,7 @@ from gpufn.gateway import grpc_answers as answers
 from gpufn.gateway.deadlines import Timed
 from gpufn.gateway.grpc_head import CallHead, Malformed, answer_head, remaining, trailers
 from gpufn.gateway.plane import Plane
-from gpufn.gateway.problems import Reply, text
+from gpufn.gateway.problems import Refused, Reply, text
 from gpufn.gateway.session import Session
 from gpufn.gateway.slots import Slot
 from gpufn.gateway.ticket import Caller, Ticket
@@ -21,6 +21,8 @@ from gpufn.runtime.http2.stream import NOBODY, Stream
 
 PROMPT = 0.01
 """Seconds of waiting that are not taken off the client's deadline."""
+TRIES = 3
+"""Instances that are tried before a call is refused because they cannot be reached."""
 
 
 class GrpcCall:
@@ -41,6 +43,7 @@ class GrpcCall:
         self._complete = stream.got_end
         self._answering = False
         self._done = False
+        self._tries = 1
         self._since = plane.now()
 
     def enter(self) -> None:
@@ -91,7 +94,25 @@ class GrpcCall:
             self._early.clear()
 
     def unreachable(self, reason: str) -> None:
+        """Nothing was sent: another instance may serve the call, if there is one that has not failed."""
+        slot, now = self._slot, self._plane.now()
+        if slot is None:
+            return
+        slot.failed(now)
+        if self._ticket is not None and self._tries < TRIES and self._caller.version.slots.others(slot.instance, now):
+            self._try_again(self._ticket)
+            return
         self._refuse(text(503, f"the instance cannot be reached: {reason}; retry"))
+
+    def _try_again(self, ticket: Ticket) -> None:
+        self._tries += 1
+        self._slot = None
+        ticket.end()
+        self._ticket = Ticket(self._plane, self, self._caller)
+        try:
+            self._ticket.enter()
+        except Refused as refused:
+            self._refuse(refused.reply)
 
     # ------------------------------------------------------------------ from the client
 
@@ -155,6 +176,8 @@ class GrpcCall:
     def broken_off(self, code: int, lost: bool) -> None:
         """The instance reset its stream, or its connection ended."""
         if lost:
+            if self._slot is not None:
+                self._slot.failed(self._plane.now())
             self._session.end()
             self._broken("the instance closed the connection before the call was complete")
             return

@@ -109,10 +109,10 @@ class Slots:
         """Whether there is another instance than ``instance``, that did not fail a moment ago."""
         return any(i is not instance and i.failed_until <= now for i in self._instances.values())
 
-    def take_at(self, instance_id: str) -> Slot | None:
-        """A slot of that instance, or None when it has none free, or is gone."""
+    def take_at(self, instance_id: str, now: float) -> Slot | None:
+        """A slot of that instance, or None when it has none free, is gone, or failed a moment ago."""
         instance = self._instances.get(instance_id)
-        if instance is None or instance.busy >= instance.limit:
+        if instance is None or instance.busy >= instance.limit or instance.failed_until > now:
             return None
         instance.busy += 1
         self.busy += 1

@@ -73,7 +73,7 @@ class Ticket:
         """
         plane, version = self._plane, self.version
         plane.tickets.add(self)
-        slot = version.slots.take_at(prefer) if prefer and not version.queue else None
+        slot = version.slots.take_at(prefer, self._since) if prefer and not version.queue else None
         if slot is not None:
             plane.load.changed = True
             self.start(slot, self._since)

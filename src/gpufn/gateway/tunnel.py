@@ -132,12 +132,15 @@ class End(asyncio.Protocol):
         self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        """Pass the half-close on, and keep this side open for what still comes."""
+        """Pass the half-close on, and keep this side open for what still comes. TLS has none: there both end."""
         self.finished = True
-        if not self.other.transport.is_closing():
-            self.other.transport.write_eof()
+        other = self.other
+        if not other.transport.can_write_eof():
+            other.finished = True
+        elif not other.transport.is_closing():
+            other.transport.write_eof()
         self._tunnel.finished()
-        return True
+        return self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
         if not self.other.transport.is_closing():

@@ -130,6 +130,8 @@ class UpgradeCall:
         connection.send(self, self._outgoing(self._slot), without_body=False, switch=self._switch)
 
     def unreachable(self, reason: str) -> None:
+        if self._slot is not None:
+            self._slot.failed(loop_now())
         self._refuse(connection_error())
 
     def _outgoing(self, slot: Slot) -> bytes:
