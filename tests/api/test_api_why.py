@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta
+
 from api_building import an_installation, bearer
 
 from gpufn.model.access import Resource
-from gpufn.model.ids import new_id
+from gpufn.model.ids import DEFAULT_ACCOUNT, new_id
 from gpufn.model.instance import Failure, FailureKind, InstanceStatus
+from gpufn.model.invocation import ABANDONED, NOBODY, AcceptedInvocation, Body, Outcome
+from gpufn.store import invocations
 
 WHY = "/v2/gpufn/why"
 CRASH = Failure(FailureKind.EXIT, "exited with code 1")
@@ -70,3 +75,50 @@ async def test_why_is_within_the_reach_of_the_key() -> None:
         codes = [(await it.client.get(f"{WHY}/{i}", headers=narrow)).status_code for i in ids]
 
     assert codes == [403, 403, 403]
+
+
+async def test_an_accepted_request_is_explained_from_the_database() -> None:
+    """When no gateway has it in its hands: whose turn it is, which attempt, how it ended; for its account only."""
+    async with an_installation() as it:
+        fid, vid, _ = await it.a_deployment()
+        waiting = an_invocation(fid, vid, it.clock(), owner=NOBODY, attempt=2, note="the instance vanished")
+        done = an_invocation(fid, vid, it.clock(), outcome=Outcome(200, (), Body(2, b"{}")))
+        dropped = an_invocation(fid, vid, it.clock(), outcome=ABANDONED)
+        foreign = replace(an_invocation(fid, vid, it.clock()), nca_id="other")
+        await it.context.db.run(lambda tx: invocations.insert(tx, [waiting, done, dropped, foreign]))
+        it.clock.advance(30)
+        answers = [(await it.client.get(f"{WHY}/{i.id}")).json() for i in (waiting, done, dropped)]
+        unseen = await it.client.get(f"{WHY}/request/{foreign.id}")
+
+    assert [a["sentence"] for a in answers] == [
+        (
+            "the request was accepted 30 s ago and waits for a gateway to go on with it, attempt 2; "
+            "the attempt before failed: the instance vanished"
+        ),
+        "the request has ended with status 200; its result is kept",
+        "the request was cancelled: nobody asked for its result for so long",
+    ]
+    assert answers[0]["kind"] == "request"
+    assert {"name": "version", "value": vid} in answers[0]["facts"]
+    assert unseen.status_code == 404
+
+
+def an_invocation(fid: str, vid: str, now: datetime, **changes: object) -> AcceptedInvocation:
+    """One that was accepted now, by the default account."""
+    found = AcceptedInvocation(
+        id=new_id(),
+        nca_id=DEFAULT_ACCOUNT,
+        function_id=fid,
+        version_id=vid,
+        form="pexec",
+        head=b"",
+        request=Body(0),
+        window=60,
+        accepted_at=now,
+        deadline=now + timedelta(hours=1),
+        owner="g1",
+        fence=1,
+        attempt=1,
+    )
+    ended = {"finished_at": now, "owner": ""} if "outcome" in changes else {}
+    return replace(found, **(ended | changes))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Why a function, a deployment or an instance is as it is: one sentence, its facts, what happened, what was logged.
 
-A kind of thing that can be explained is a row of ``EXPLAINERS``. Requests that live in a gateway are explained there,
-under the same path; one that no gateway knows comes here and is not found.
+A kind of thing that can be explained is a row of ``EXPLAINERS``. A request that a gateway has in its hands is explained
+there, under the same path; one that was accepted and is nowhere else is explained here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from gpufn.model.errors import Forbidden, Invalid, NotFound
 from gpufn.model.function import FunctionVersion
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Instance
-from gpufn.model.why import Backlog, Explanation, of_instance, of_version
+from gpufn.model.invocation import AcceptedInvocation
+from gpufn.model.why import Backlog, Explanation, of_instance, of_invocation, of_version
 from gpufn.runtime.clock import loop_now
-from gpufn.store import deployments, events, functions, instances
+from gpufn.store import deployments, events, functions, instances, invocations
 from gpufn.store.database import Transaction
 from gpufn.store.events import Wanted
 from gpufn.wire.events import EventDto
@@ -46,9 +47,9 @@ async def explain(
 ) -> WhyResponse:
     """Why the ``kind`` of that id is as it is."""
     explainer = EXPLAINERS.get(kind.lower())
-    if explainer is None and kind.lower() != "request":
-        raise Invalid(f"kind: '{kind[:64]}' must be one of {', '.join([*EXPLAINERS, 'request'])}")
-    found = await explainer(context, caller, subject_id) if explainer is not None else None
+    if explainer is None:
+        raise Invalid(f"kind: '{kind[:64]}' must be one of {', '.join(EXPLAINERS)}")
+    found = await explainer(context, caller, subject_id)
     if found is None:
         raise _unknown(kind.lower(), subject_id, caller)
     return found
@@ -60,7 +61,7 @@ async def explain_any(caller: Caller, context: Ctx, *, subject_id: SubjectId) ->
         found = await explainer(context, caller, subject_id)
         if found is not None:
             return found
-    raise _unknown(f"{', '.join(EXPLAINERS)} or request", subject_id, caller)
+    raise _unknown(" or ".join(EXPLAINERS), subject_id, caller)
 
 
 def _unknown(kinds: str, subject_id: str, caller: Principal) -> NotFound:
@@ -131,6 +132,22 @@ async def _instance(context: Context, caller: Principal, subject_id: str) -> Why
     return await _complete(context, WhyResponse.of("instance", subject_id, answer), wanted, ailing)
 
 
+async def _request(context: Context, caller: Principal, subject_id: str) -> WhyResponse | None:
+    """An invocation that was accepted (202), until it is forgotten."""
+
+    def read(tx: Transaction) -> AcceptedInvocation | None:
+        found = invocations.get(tx, subject_id)
+        if found is None or found.nca_id != caller.nca_id:
+            return None
+        version = functions.find(tx, found.version_id)
+        if version is not None and version.nca_id == caller.nca_id:
+            require_version(caller, found.function_id, found.version_id)
+        return found
+
+    accepted = await context.db.run(read)
+    return None if accepted is None else WhyResponse.of("request", subject_id, of_invocation(accepted, context.now()))
+
+
 async def _complete(context: Context, answer: WhyResponse, wanted: Wanted, ailing: Instance | None) -> WhyResponse:
     """``answer`` with the last events and, of an instance that ails, the last lines of its log."""
     told = await context.db.run(lambda tx: events.latest(tx, wanted, limit=EVENTS))
@@ -145,5 +162,10 @@ async def _last_lines(context: Context, instance_id: InstanceId) -> tuple[str, .
         return (f"[gpufn] the log of this instance cannot be read now: {error}",)
 
 
-EXPLAINERS: Mapping[str, Explainer] = {"function": _function, "deployment": _deployment, "instance": _instance}
+EXPLAINERS: Mapping[str, Explainer] = {
+    "function": _function,
+    "deployment": _deployment,
+    "instance": _instance,
+    "request": _request,
+}
 """What can be explained, in the order in which an id of unknown kind is looked up."""

@@ -1,4 +1,4 @@
-"""The answer to "why": one plain sentence about a version or an instance, and the facts it rests on. Pure.
+"""The answer to "why": one plain sentence about a version, an instance or a request, and its facts. Pure.
 
 The same words stand in the reason of a 504 and in ``gpufn why``: ``obstacles`` is what gateways are told.
 """
@@ -11,6 +11,7 @@ from datetime import datetime
 
 from gpufn.model.deployment import Deployment, GpuSpecification
 from gpufn.model.instance import Instance, InstanceStatus as S
+from gpufn.model.invocation import ABANDONED, NOBODY, AcceptedInvocation
 from gpufn.model.startup import summary
 from gpufn.model.status import FunctionStatus, condition, ready_count
 
@@ -147,6 +148,28 @@ def _doing(instance: Instance, now: datetime) -> str:
             return f"is not wanted any more and ends: {detail or 'it finishes its requests'}"
         case S.TERMINATED | S.ERRORED:
             return f"has ended {_since(instance.ended_at or instance.updated_at, now)} ago: {detail or 'not wanted'}"
+
+
+def of_invocation(accepted: AcceptedInvocation, now: datetime) -> Explanation:
+    """Why an accepted invocation is where it is: what the database tells when no gateway has it in its hands."""
+    facts = [("function", accepted.function_id), ("version", accepted.version_id), ("attempt", str(accepted.attempt))]
+    if accepted.note:
+        facts.append(("last failure", accepted.note))
+    return Explanation(f"the request {_fate(accepted, now)}", tuple(facts))
+
+
+def _fate(accepted: AcceptedInvocation, now: datetime) -> str:
+    outcome = accepted.outcome
+    if outcome is not None and outcome.status == ABANDONED.status:
+        return "was cancelled: nobody asked for its result for so long"
+    if outcome is not None:
+        ended = f"has ended with status {outcome.status}"
+        return f"{ended}, and its response was delivered" if accepted.delivered_at else f"{ended}; its result is kept"
+    failed = f"; the attempt before failed: {accepted.note}" if accepted.note else ""
+    since = _since(accepted.accepted_at, now)
+    if accepted.owner == NOBODY:
+        return f"was accepted {since} ago and waits for a gateway to go on with it, attempt {accepted.attempt}{failed}"
+    return f"was accepted {since} ago and has not ended, attempt {accepted.attempt}{failed}"
 
 
 def _counted(count: int, state: str, detail: str = "") -> str:
