@@ -207,3 +207,48 @@ async def test_a_large_asset_is_copied_in_pieces() -> None:
         await world.objects.put(object_key(ACCOUNT, asset_id), stream())
         assert (await world.call("POST", PINNED, named(asset_id))).status == 200
         assert sizes == [64 * 1024 * 1024]
+
+
+async def test_assets_stay_for_a_call_that_is_accepted() -> None:
+    """After a 202 the files are there until the instance has answered, and then they are gone."""
+    opened = asyncio.Event()
+
+    async with a_world() as world:
+        server = await a_reader(world)
+        read = server.handler
+
+        async def late(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await opened.wait()
+            await read(seen, reader, writer)
+
+        server.handler = late
+        asset_id = await an_asset(world)
+        begun = await world.call("POST", PINNED, named(asset_id) | {"NVCF-POLL-SECONDS": "1"}, b"hello")
+        assert begun.status == 202
+        poller = await world.client()
+        await poller.send("GET", f"/v2/nvcf/pexec/status/{begun['nvcf-reqid']}")
+        opened.set()
+        told = json.loads((await poller.answer("GET")).body)
+        assert (told["files"], told["body"]) == ({asset_id: "meow"}, "hello")
+        assert await left(world, server) == []
+
+
+async def test_assets_go_with_the_request_to_another_instance() -> None:
+    """When the first instance dies its copy is removed, and the second one has its own."""
+
+    async def dies(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_body(reader, seen)
+        writer.close()
+
+    async with a_world() as world:
+        living = await a_reader(world)
+        dying = await world.instance(dies)
+        shared(world, dying).mkdir(parents=True)
+        await world.undeploy()
+        await world.deploy(dying, living)
+        asset_id = await an_asset(world)
+        found = await world.call("POST", PINNED, named(asset_id), b"hello")
+        assert json.loads(found.body)["files"] == {asset_id: "meow"}
+        assert len(dying.seen) == 1
+        assert await left(world, dying) == []
+        assert await left(world, living) == []
