@@ -31,7 +31,11 @@ class CommitBreaker:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client."""
-        server_reader, server_writer = await asyncio.open_unix_connection(str(self._target / SOCKET))
+        try:
+            server_reader, server_writer = await asyncio.open_unix_connection(str(self._target / SOCKET))
+        except OSError:  # the server is away
+            writer.close()
+            return
         back = asyncio.get_running_loop().create_task(_pump(server_reader, writer))
         self._open.add(back)
         try:
