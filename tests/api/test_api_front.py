@@ -191,6 +191,16 @@ async def test_row_60_health_and_documents_need_no_key() -> None:
     assert answers[0].json() == {"status": "UP"}
 
 
+async def test_row_97_info() -> None:
+    """Service and version without a key, by GET only."""
+    async with an_installation() as it:
+        del it.client.headers["Authorization"]
+        found, refused = await it.client.get("/info"), await it.client.post("/info")
+
+    assert (found.status_code, sorted(found.json())) == (200, ["commit", "service", "version"])
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+
+
 async def test_row_60_cors() -> None:
     """A preflight needs no key; every answer, refusals too, echoes the origin."""
     asked = {

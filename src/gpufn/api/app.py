@@ -201,6 +201,7 @@ IN_AN_ACCOUNT = (
     Route("GET", "/v2/org/{org}/team/{team}/repos/{rest:path}", ngc.team_repository, ANY_KEY),
     Route("POST", "/v3/keys/get-caller-info", ngc.caller_info, OPEN),
     Route("GET", "/health", health.health, OPEN),
+    Route("GET", "/info", health.info, OPEN),
     Route("GET", "/openapi.json", openapi.openapi, OPEN),
     Route("GET", "/v3/openapi", openapi.openapi, OPEN),
     Route("GET", "/docs", openapi.docs, OPEN),

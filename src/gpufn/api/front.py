@@ -21,7 +21,9 @@ from gpufn.model.ids import DEFAULT_ACCOUNT, new_id
 from gpufn.runtime.log import get_logger
 
 WELL_KNOWN = frozenset({"/.well-known/jwks.json", "/.well-known/openid-configuration"})
-PUBLIC = frozenset({"/health", "/openapi.json", "/v3/openapi", "/docs", "/v3/keys/get-caller-info"}) | WELL_KNOWN
+PUBLIC = (
+    frozenset({"/health", "/info", "/openapi.json", "/v3/openapi", "/docs", "/v3/keys/get-caller-info"}) | WELL_KNOWN
+)
 """Paths that need no key."""
 ISSUER = "/v1/admin/keys"
 GUEST = Principal(DEFAULT_ACCOUNT, "guest", frozenset({SUPER_SCOPE}), ())

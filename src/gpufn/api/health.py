@@ -14,7 +14,7 @@ from gpufn.runtime.clock import loop_now
 from gpufn.store import functions
 from gpufn.store.database import Transaction
 from gpufn.wire.clusters import GpuDto
-from gpufn.wire.platform import BackendDto, CountsDto, HealthStatus, StatusResponse
+from gpufn.wire.platform import BackendDto, CountsDto, HealthStatus, InfoDto, StatusResponse
 
 
 async def health(context: Ctx, response: Response) -> HealthStatus:
@@ -26,6 +26,11 @@ async def health(context: Ctx, response: Response) -> HealthStatus:
         return HealthStatus(status="UP")
     response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return HealthStatus(status="DOWN", detail="the database cannot be written now; `gpufn status` says why")
+
+
+async def info(context: Ctx) -> InfoDto:
+    """Service and version, for anyone."""
+    return InfoDto(service="gpufn", version=context.version)
 
 
 async def status(caller: Caller, context: Ctx) -> StatusResponse:

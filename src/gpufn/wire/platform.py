@@ -14,6 +14,14 @@ class HealthStatus(Wire):
     detail: str | None = None
 
 
+class InfoDto(Wire):
+    """What answers here (invocation-plane page, section 13.4). ``commit`` is empty: the version tells."""
+
+    service: str
+    version: str
+    commit: str = ""
+
+
 class BackendDto(Wire):
     """A compute backend, or the database, and whether it works."""
 
