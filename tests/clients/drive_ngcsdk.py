@@ -40,6 +40,11 @@ for _ in range(100):
         break
     time.sleep(0.1)
 
+live = functions.instances.list(function, version).instances[0]
+where = (function, version, live.instanceId, live.podName, live.containerName)
+seen["exec"] = dict(functions.instances.execute_commands(*where, command="echo from $NVCF_FUNCTION_NAME", timeout=20))
+seen["log"] = next(iter(functions.instances.query_logs(*where, since="1h", timeout=20))).data
+
 more = DeploymentSpecification(
     backend="local", gpu="H100", instance_type="ON-PREM.GPU.H100_1x", min_instances=1, max_instances=2
 )

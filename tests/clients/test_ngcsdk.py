@@ -45,7 +45,7 @@ def drive(here: Installation, python: Path, home: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("release", ["4.37.0", "3.169.4"])
 def test_the_life_of_a_function_through_ngcsdk(release: str, tmp_path: Path) -> None:
-    """Create, list, deploy, update, invoke and stream (3.x), restart, undeploy and delete, as the SDK does them: it is
+    """Create, list, deploy, look inside, update, invoke and stream (3.x), restart, undeploy and delete; it is
     not touched, and knows only what `gpufn env` exports.
     """
     python = environment(tmp_path / "venv", f"ngcsdk=={release}")
@@ -59,6 +59,8 @@ def test_the_life_of_a_function_through_ngcsdk(release: str, tmp_path: Path) -> 
     assert seen["info"] == "from-sdk"
     assert seen["deployed"] == "DEPLOYING"
     assert seen["status"] == "ACTIVE"
+    assert (seen["exec"]["output"], seen["exec"]["exitCode"]) == ("from from-sdk\n", 0)
+    assert "listens on" in seen["log"]
     assert seen["updated"] == 2
     assert seen["restarted"] == "DEPLOYING"
     assert seen["undeployed"] == "INACTIVE"
