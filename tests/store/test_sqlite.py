@@ -49,3 +49,17 @@ async def test_a_file_that_is_no_database_is_fatal(tmp_path: Path) -> None:
         upgrade(database)
     assert caught.value.exit_code == 4
     await database.close()
+
+
+async def test_a_schema_of_garbage_is_fatal(tmp_path: Path) -> None:
+    """Where the damage is in the text of a table's definition, sqlite3 cannot even read its own message."""
+    path = tmp_path / "gpufn.db"
+    database = Sqlite(path)
+    upgrade(database)
+    await database.close()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE accounts", b"CREATE TABLE \xe1\xe2\xe3(\xe4\xe5\xe6"))
+    damaged = Sqlite(path)
+    with pytest.raises(Fatal, match="damaged"):
+        upgrade(damaged)
+    await damaged.close()

@@ -62,6 +62,10 @@ def translated() -> Iterator[None]:
     """The library's errors, in our words. A broken constraint is a bug and passes as it is."""
     try:
         yield
+    except UnicodeDecodeError as error:  # sqlite3 quotes the damaged schema, and cannot read it itself
+        raise Fatal(
+            "the database is damaged; stop gpufn and restore a backup with `gpufn restore`", exit_code=4
+        ) from error
     except sa.exc.DatabaseError as error:
         cause = error.orig
         text = str(cause)

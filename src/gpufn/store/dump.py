@@ -96,8 +96,8 @@ def _snapshot(database: OpenDatabase) -> sa.Connection:
     if database.path is not None:
         migrate.check_log(database.path)
     engine = sa.create_engine(f"sqlite:///{database.path}", poolclass=sa.pool.NullPool)
-    connection = engine.connect()
     with translated():
+        connection = engine.connect()
         connection.exec_driver_sql("PRAGMA query_only=ON")
         migrate.check(connection)
         connection.exec_driver_sql("BEGIN")
