@@ -23,7 +23,7 @@ from gpufn.store import invocations
 log = get_logger("invocations")
 
 
-GRACE = 5.0
+GRACE = 1.0
 """Seconds without news after which a result that was sent has arrived."""
 
 

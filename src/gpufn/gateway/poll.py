@@ -17,7 +17,9 @@ from gpufn.runtime.clock import loop_now
 from gpufn.store import invocations
 
 LOOK_EVERY = 0.2
-"""Seconds between two looks at an invocation that runs elsewhere."""
+"""Seconds between two looks at an invocation that runs elsewhere, or whose result is being handed out: should that
+fail, it is for this poll.
+"""
 
 
 class StatusPoll:
@@ -67,11 +69,11 @@ class StatusPoll:
             if record is None:
                 raise Refused(problem(404))
             self._allow(record)
-            if record.delivered_at is not None:
-                raise Refused(problem(404))
             if record.outcome == ABANDONED:
                 raise Refused(abandoned())
-            if record.outcome is not None:
+            if record.delivered_at is not None and not record.owner:
+                raise Refused(problem(404))
+            if record.outcome is not None and record.delivered_at is None:
                 delivery = Delivery(self._plane, self._edge, record, self._cors)
                 self._edge.become(delivery)
                 await delivery.run()
