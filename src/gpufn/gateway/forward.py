@@ -149,10 +149,10 @@ class Forward:
         self._replay = data if reused and self.complete else b""
         self._connection = connection
         self.sent = True
-        connection.send(self, data, without_body=self._without_body)
-        if self._held:
+        if self._held:  # before anything is sent: that may be more than the other side takes, and hold again
             self._held = False
             self.hold(False)
+        connection.send(self, data, without_body=self._without_body)
 
     def unreachable(self, reason: str) -> None:
         if not self._done:
