@@ -58,7 +58,8 @@ async def test_a_schema_of_garbage_is_fatal(tmp_path: Path) -> None:
     upgrade(database)
     await database.close()
     content = path.read_bytes()
-    path.write_bytes(content.replace(b"CREATE TABLE accounts", b"CREATE TABLE \xe1\xe2\xe3(\xe4\xe5\xe6"))
+    content = content.replace(b"tableaccountsaccounts", b"tableaccount\xe1account\xe1")
+    path.write_bytes(content.replace(b"CREATE TABLE accounts", b"CREATE TABLX accounts"))
     damaged = Sqlite(path)
     with pytest.raises(Fatal, match="damaged"):
         upgrade(damaged)
