@@ -65,7 +65,9 @@ async def create_account(
             _associate(tx, Client(body.admin_client_id, account.nca_id, now))
         return _dto(tx, account)
 
-    return AccountResponse(account=await context.db.run(write))
+    answer = AccountResponse(account=await context.db.run(write))
+    context.hints.hint("client", body.admin_client_id or "")
+    return answer
 
 
 async def list_accounts(caller: Caller, context: Ctx) -> ListAccountsResponse:
@@ -117,6 +119,7 @@ async def delete_account(caller: Caller, context: Ctx, *, nca_id: AccountPath) -
 
     for key_id in await context.db.run(write):
         context.hints.hint("key", key_id)
+    context.hints.hint("client", "")
     return Response(status_code=204)
 
 

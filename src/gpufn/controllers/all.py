@@ -12,6 +12,7 @@ from gpufn.controllers.instances import Instances
 from gpufn.controllers.reaper import Reaper
 from gpufn.controllers.routes import Routes
 from gpufn.controllers.secrets import Secrets
+from gpufn.controllers.trust import TrustLoop
 from gpufn.controllers.usage import Meter
 
 
@@ -19,7 +20,7 @@ class Controllers:
     """Every loop of the control plane. The backend must be open, and the database migrated.
 
     Hints: ``instance``, ``deployment``, ``version`` and ``key`` carry ids of those; ``load`` and ``secret`` carry
-    the id of a version whose load, or whose secrets, have changed.
+    the id of a version whose load, or whose secrets, have changed; ``client`` the id of a client of an account.
     """
 
     def __init__(self, context: Context) -> None:
@@ -33,6 +34,8 @@ class Controllers:
         self.secrets = Secrets(context)
         self.assets = Assets(context)
         self.meter = Meter(context)
+        self.trust = TrustLoop(context)
+        context.hints.on("client", self.trust.hint_client)
         context.hints.on("deployment", self.deployments.controller.hint)
         context.hints.on("instance", self.instances.controller.hint)
         context.hints.on("version", self.routes.hint_version)
@@ -50,7 +53,7 @@ class Controllers:
             for one in self._all():
                 group.create_task(one.controller.run(), name=one.controller.name)
 
-    def _all(self) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper, Secrets, Assets, Meter]:
+    def _all(self) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper, Secrets, Assets, Meter, TrustLoop]:
         return (
             self.routes,
             self.deployments,
@@ -60,4 +63,5 @@ class Controllers:
             self.secrets,
             self.assets,
             self.meter,
+            self.trust,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from gpufn.auth.discovery import fetch_keys
 from gpufn.auth.keyring import Keyring
+from gpufn.auth.tokens import Issuer
 from gpufn.compute.backend import Backend
 from gpufn.model.cluster import Cluster
 from gpufn.model.function import Health
@@ -15,11 +17,13 @@ from gpufn.model.instance import Address
 from gpufn.runtime.clock import utc_now
 from gpufn.runtime.hub import Hints, Retained
 from gpufn.scaling.load import LoadBoard
-from gpufn.settings import ControllerSettings
+from gpufn.settings import ControllerSettings, ExternalIssuer
 from gpufn.store.database import Database
 from gpufn.store.objects import Objects
 from gpufn.wire.feed import Message
 
+FetchKeys: TypeAlias = Callable[[str, str], Awaitable[Mapping[str, Any]]]
+"""Reads the public keys of an issuer, by its name and the URL of its keys. Raises Unavailable."""
 Probe: TypeAlias = Callable[[Health, Address], Awaitable[str | None]]
 """Asks an instance whether it is ready: None, or what is wrong in a few words."""
 
@@ -40,3 +44,10 @@ class Context:
     """Opens the secrets that instances are given."""
     objects: Objects
     now: Callable[[], datetime] = utc_now
+    own_issuer: Issuer | None = None
+    """This installation, as an issuer of tokens."""
+    external_issuers: tuple[ExternalIssuer, ...] = ()
+    """Others whose tokens are believed as soon as their keys are known."""
+    issuers: MutableMapping[str, Issuer] = field(default_factory=dict)
+    """Those whose keys are known; the API looks here too."""
+    fetch_keys: FetchKeys = fetch_keys

@@ -14,10 +14,11 @@ from gpufn.gateway.http1 import RequestHead
 from gpufn.gateway.problems import Refused, problem, text
 from gpufn.gateway.snapshot import Grant, Snapshot
 from gpufn.gateway.version import Version
-from gpufn.model.access import Principal
+from gpufn.model.access import ALL_FUNCTIONS, Principal
 from gpufn.model.invocation import AcceptedInvocation
 from gpufn.model.sharing import Relation, relation
 from gpufn.model.status import FunctionStatus
+from gpufn.wire.feed import KeyGrant
 
 BEARER = re.compile(rb"Bearer ([\x21-\x7e]+)")
 INVOKE = "invoke_function"
@@ -37,12 +38,30 @@ def bearer(head: RequestHead) -> bytes:
 
 def grant(snapshot: Snapshot, token: bytes, *, pepper: bytes, wall: Callable[[], float]) -> Grant:
     """What the key allows. ``wall`` tells the time in seconds since the epoch. Raises Refused (401)."""
-    found = snapshot.grants.get(digest(pepper, token))
+    hashed = digest(pepper, token)
+    found = snapshot.grants.get(hashed)
+    if found is None and b"." in token and not token.startswith(b"nvapi-"):
+        return _of_token(snapshot, token, hashed, wall())
     if found is None:
         raise Refused(problem(401, "the API key is unknown or was revoked; use another one"))
     if found.expires_at is not None and found.expires_at <= wall():
         raise Refused(problem(401, "the API key has expired; use another one"))
     return found
+
+
+def _of_token(snapshot: Snapshot, token: bytes, hashed: bytes, now: float) -> Grant:
+    """What a JWT allows: its scopes, in the whole of the account that its client acts for (auth page, section 5)."""
+    claims, nca_id = snapshot.tokens.claims(token, digest=hashed, now=now, holds=snapshot.holds)
+    message = KeyGrant(
+        key_id=claims.key_id or "",
+        digest="",
+        nca_id=nca_id,
+        owner=claims.client,
+        scopes=tuple(claims.scopes),
+        resources=tuple((r.type, r.id) for r in ALL_FUNCTIONS),
+        expires_at=claims.expires_at,
+    )
+    return Grant(message, generation=0)
 
 
 def require(holder: Grant, scope: str) -> None:

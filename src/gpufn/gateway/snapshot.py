@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
+from gpufn.gateway.tokens import Tokens
 from gpufn.gateway.version import Version, printable
 from gpufn.model.access import Principal, Resource
 from gpufn.model.ids import AccountId, KeyId
 from gpufn.runtime.http2.fields import line
-from gpufn.wire.feed import Envelope, KeyGone, KeyGrant, Known, Route, RouteGone, Synced
+from gpufn.wire.feed import Envelope, KeyGone, KeyGrant, Known, Route, RouteGone, Synced, Trust
 
 
 class Grant:
@@ -44,6 +45,7 @@ class Snapshot:
 
     def __init__(self, build: Callable[[Route | Known], Version]) -> None:
         self.grants: dict[bytes, Grant] = {}
+        self.tokens = Tokens()
         self.seq = 0
         """The last sequence number applied."""
         self.ready = False
@@ -71,6 +73,10 @@ class Snapshot:
     def version(self, version_id: str) -> Version | None:
         return self._versions.get(version_id)
 
+    def holds(self, key_id: str) -> bool:
+        """Whether a key of that id is valid."""
+        return key_id in self._digests
+
     def begin(self) -> None:
         """A new connection: everything will be repeated."""
         self._generation += 1
@@ -89,6 +95,8 @@ class Snapshot:
                 self.grants[self._digests[key.key_id]] = Grant(key, self._generation)
             case KeyGone(key_id=key_id):
                 self._forget_key(key_id)
+            case Trust() as trust:
+                self.tokens.learn(trust)
             case Synced():
                 self._drop_unrepeated()
                 self.ready = self.synced = True

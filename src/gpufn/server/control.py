@@ -34,7 +34,7 @@ from gpufn.runtime.supervisor import Supervisor
 from gpufn.scaling.load import LoadBoard
 from gpufn.server import bootstrap
 from gpufn.server.data import DataDirectory
-from gpufn.settings import Settings
+from gpufn.settings import Settings, load_issuers
 from gpufn.store import migrate
 from gpufn.store.database import Database, Sqlite
 from gpufn.store.objects import open_objects
@@ -69,7 +69,7 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     opened = open_database(settings.database, data.database)
     first_boot = await _prepare(opened, data, settings)
     db = Watched(opened)
-    keyring = data.keyring()
+    keyring, signer = data.keyring(), _signer(settings, data)
     hints, load, feed = Hints(), LoadBoard(started=loop_now()), Retained[Message]()
     objects = open_objects(settings.objects.url, data.objects)
     devices = gpus.detect()
@@ -77,10 +77,21 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     async with Supervisor() as outer:
         backend = _backend(settings, data, gpus.Devices(devices), outer)
         shared = ControllersContext(
-            db, backend, probe, hints, load, feed, cluster, settings.controllers, keyring, objects
+            db,
+            backend,
+            probe,
+            hints,
+            load,
+            feed,
+            cluster,
+            settings.controllers,
+            keyring,
+            objects,
+            own_issuer=signer.issuer,
+            external_issuers=load_issuers(settings),
         )
         controllers = Controllers(shared)
-        context = _api_context(settings, data, shared, db=db, backend=backend)
+        context = _api_context(settings, data, shared, signer=signer, db=db, backend=backend)
         await _open(backend)
         try:
             async with Supervisor() as tasks:
@@ -98,7 +109,13 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
 
 
 def _api_context(
-    settings: Settings, data: DataDirectory, shared: ControllersContext, *, db: Watched, backend: LocalBackend
+    settings: Settings,
+    data: DataDirectory,
+    shared: ControllersContext,
+    *,
+    signer: Signer,
+    db: Watched,
+    backend: LocalBackend,
 ) -> ApiContext:
     return ApiContext(
         db,
@@ -107,7 +124,7 @@ def _api_context(
         shared.cluster,
         data.pepper(),
         shared.keyring,
-        _signer(settings, data),
+        signer,
         backend,
         shared.objects,
         started_at=utc_now(),
@@ -117,6 +134,7 @@ def _api_context(
         assets=settings.assets,
         public_url=settings.server.public_url,
         identity=settings.identity,
+        issuers=shared.issuers,
     )
 
 

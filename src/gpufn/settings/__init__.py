@@ -4,13 +4,14 @@ Sources, later ones win: the defaults, ``gpufn.toml`` in the data directory (or 
 ``GPUFN_SECTION__FIELD``, command-line flags. Unknown names are errors.
 """
 
-from gpufn.settings.reading import ClientSettings, Loaded, get, load, load_client, names, shown
+from gpufn.settings.reading import ClientSettings, Loaded, get, load, load_client, load_issuers, names, shown
 from gpufn.settings.tree import (
     AssetSettings,
     ClusterSettings,
     ControllerSettings,
     DatabaseSettings,
     DockerSettings,
+    ExternalIssuer,
     GatewaySettings,
     IdentitySettings,
     LogSettings,
@@ -28,6 +29,7 @@ __all__ = [
     "ControllerSettings",
     "DatabaseSettings",
     "DockerSettings",
+    "ExternalIssuer",
     "GatewaySettings",
     "IdentitySettings",
     "Loaded",
@@ -40,6 +42,7 @@ __all__ = [
     "get",
     "load",
     "load_client",
+    "load_issuers",
     "names",
     "shown",
 ]

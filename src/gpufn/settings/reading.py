@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from gpufn.model.errors import Fatal
-from gpufn.settings.tree import Settings
+from gpufn.settings.tree import ExternalIssuer, Settings
 
 PREFIX = "GPUFN_"
 
@@ -52,6 +52,27 @@ def load(
             settings = _set(settings, name, value, source)
             sources[name] = source
     return Loaded(replace(settings, data=settings.data.expanduser().absolute()), sources)
+
+
+def load_issuers(settings: Settings) -> tuple[ExternalIssuer, ...]:
+    """The issuers that the file of ``identity.issuers`` lists. Raises Fatal with exit code 2."""
+    named = settings.identity.issuers
+    path = Path(named).expanduser() if named else settings.data / "issuers.toml"
+    if not path.exists() and not named:
+        return ()
+    try:
+        rows = tomllib.loads(path.read_text())["issuer"]
+        found = tuple(ExternalIssuer(**row) for row in rows)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        fix = "see docs/identity.md"
+        raise Fatal(f"{path}: cannot be read as a list of [[issuer]]: {error}; {fix}", exit_code=2) from error
+    hints = get_type_hints(ExternalIssuer)
+    for one in found:
+        wrong = [name for name, kind in hints.items() if not isinstance(getattr(one, name), kind)]
+        if wrong or not one.issuer or not one.audience:
+            what = ", ".join(wrong or ("issuer", "audience"))
+            raise Fatal(f"{path}: issuer {one.issuer!r}: {what}: give it as docs/identity.md shows", exit_code=2)
+    return found
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,27 @@ class IdentitySettings:
     open_issuer: bool = False
     """Give an admin token to whoever asks without a credential, as the reference does and ``nvcf-cli init`` needs. Only
     where everybody who reaches the port may do everything."""
+    issuers: str = ""
+    """File that lists other issuers whose tokens are believed (OpenID Connect), see docs/identity.md. Empty:
+    ``issuers.toml`` in the data directory, if there is one."""
+
+
+@dataclass(frozen=True)
+class ExternalIssuer:
+    """One ``[[issuer]]`` of the file that ``identity.issuers`` names."""
+
+    issuer: str
+    """``iss``, compared exactly."""
+    audience: str
+    """What must be among ``aud``."""
+    jwks_url: str = ""
+    """Where its keys are. Empty: where its OpenID configuration says."""
+    scopes_claim: str = "scopes"
+    """The claim that holds scopes: a list, or a text with blanks between them."""
+    account: str = ""
+    """The account of all its clients. Empty: the one that each client (``sub``) was associated with."""
+    admin: bool = False
+    """Whether it may grant ``admin:`` scopes and account_setup."""
 
 
 @dataclass(frozen=True)

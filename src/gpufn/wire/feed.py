@@ -7,7 +7,7 @@ drops what was not repeated.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -97,13 +97,33 @@ class KeyGone(Wire):
     key_id: str
 
 
+class TrustedIssuer(Wire):
+    """An issuer of tokens, with its public keys."""
+
+    name: str
+    audience: str
+    keys: dict[str, Any]
+    algorithms: tuple[str, ...]
+    scopes_claim: str
+    nca_id: str
+    admin: bool
+
+
+class Trust(Wire):
+    """Whose tokens are believed, and for which account each client acts. Always the whole of it."""
+
+    type: Literal["trust"] = "trust"
+    issuers: tuple[TrustedIssuer, ...]
+    clients: dict[str, str]
+
+
 class Synced(Wire):
     """Everything retained has been sent."""
 
     type: Literal["synced"] = "synced"
 
 
-Message = Annotated[Route | RouteGone | Known | KeyGrant | KeyGone | Synced, Field(discriminator="type")]
+Message = Annotated[Route | RouteGone | Known | KeyGrant | KeyGone | Trust | Synced, Field(discriminator="type")]
 
 
 class Envelope(Wire):
