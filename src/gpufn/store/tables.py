@@ -59,6 +59,8 @@ versions = sa.Table(
     sa.Column("llm_invocation", sa.JSON(none_as_null=True)),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
+    # Without it SQLite reads every version of the account to find those of one function.
+    sa.Index("ix_versions_function_id_nca_id", "function_id", "nca_id"),
 )
 
 deployments = sa.Table(

@@ -59,3 +59,4 @@ def upgrade() -> None:
         sa.UniqueConstraint("nca_id", "hostname", "name", name=op.f("uq_registry_credentials_nca_id_hostname_name")),
     )
     op.create_index(op.f("ix_registry_credentials_nca_id"), "registry_credentials", ["nca_id"], unique=False)
+    op.create_index("ix_versions_function_id_nca_id", "versions", ["function_id", "nca_id"], unique=False)
