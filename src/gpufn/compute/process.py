@@ -201,8 +201,10 @@ class ProcessBackend:
     async def forget(self, instance_id: InstanceId) -> None:
         """Delete its directories and its log, if it has ended."""
         record = self._records.get(instance_id)
-        if instance_id in self._stops or (record is not None and record.stage is not Stage.ENDED):
+        if record is not None and (instance_id in self._stops or record.stage is not Stage.ENDED):
             return
+        if instance_id in self._stops:  # it is gone, and about to be done with
+            await _wait([self._stops[instance_id]])
         self._records.pop(instance_id, None)
         self._file(instance_id).delete()
         self._files.pop(instance_id, None)
