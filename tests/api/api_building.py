@@ -18,7 +18,7 @@ from gpufn.auth.keyring import Keyring
 from gpufn.auth.keys import mint
 from gpufn.auth.tokens import Signer, new_keys
 from gpufn.compute.backend import ExecResult
-from gpufn.model.access import ADMIN_TOKEN_SCOPES, ALL_FUNCTIONS, USER_SCOPES, ApiKey, Resource
+from gpufn.model.access import ADMIN_TOKEN_SCOPES, ALL_RESOURCES, USER_SCOPES, ApiKey, Resource
 from gpufn.model.account import Account, Client
 from gpufn.model.cluster import Cluster, Gpu, InstanceType
 from gpufn.model.deployment import Deployment
@@ -111,7 +111,7 @@ class Installation:
         self,
         *,
         scopes: Sequence[str] = USER_SCOPES,
-        resources: Sequence[Resource] = ALL_FUNCTIONS,
+        resources: Sequence[Resource] = ALL_RESOURCES,
         nca_id: AccountId = DEFAULT_ACCOUNT,
         expires_at: datetime | None = None,
     ) -> str:
@@ -199,7 +199,7 @@ async def an_installation(
     metadata.create_all(db.engine)
     clock, logs, hinted = Clock(), FakeLogs(), list[tuple[str, str]]()
     hints = Hints()
-    for topic in ("version", "deployment", "key", "load", "secret"):
+    for topic in ("version", "deployment", "key", "load", "secret", "task", "task-queue"):
         hints.on(topic, lambda key, topic=topic: hinted.append((topic, key)))  # type: ignore[misc]
 
     async def backends() -> Sequence[BackendStatus]:

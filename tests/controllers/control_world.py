@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gpufn.auth.keyring import Keyring
-from gpufn.compute.fake import FakeBackend
+from gpufn.compute.fake import FakeBackend, FakeTaskFiles
 from gpufn.controllers.all import Controllers
 from gpufn.controllers.context import Context
 from gpufn.model.account import Account
@@ -23,7 +23,7 @@ from gpufn.runtime.clock import loop_now
 from gpufn.runtime.hub import Hints, Retained
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.scaling.load import LoadBoard
-from gpufn.settings import ControllerSettings
+from gpufn.settings import ControllerSettings, TaskSettings
 from gpufn.store import accounts, deployments, functions, instances
 from gpufn.store.database import Database, Sqlite, Transaction
 from gpufn.store.objects import ObjectFacts, Objects
@@ -263,7 +263,11 @@ class NoObjects(Objects):
 
 
 def a_context(
-    backend: FakeBackend, *, settings: ControllerSettings | None = None, db: Database | None = None
+    backend: FakeBackend,
+    *,
+    settings: ControllerSettings | None = None,
+    task_settings: TaskSettings | None = None,
+    db: Database | None = None,
 ) -> Context:
     """Surroundings with nothing in them."""
     return Context(
@@ -277,16 +281,25 @@ def a_context(
         cluster=CLUSTER,
         settings=settings or ControllerSettings(),
         keyring=Keyring.load(None, lambda content: None),
+        task_files=FakeTaskFiles(),
+        tasks=task_settings or TaskSettings(),
         now=virtual_now,
     )
 
 
 @asynccontextmanager
 async def control(
-    backend: FakeBackend, *, settings: ControllerSettings | None = None, db: Database | None = None
+    backend: FakeBackend,
+    *,
+    settings: ControllerSettings | None = None,
+    task_settings: TaskSettings | None = None,
+    task_files: FakeTaskFiles | None = None,
+    db: Database | None = None,
 ) -> AsyncIterator[ControlWorld]:
     """A running control plane with one gateway, over ``db`` if given; stopped, not terminated, at the end."""
-    context = a_context(backend, settings=settings, db=db)
+    context = a_context(backend, settings=settings, task_settings=task_settings, db=db)
+    if task_files is not None:
+        context = replace(context, task_files=task_files)
     world = ControlWorld(context, backend)
     async with Supervisor() as tasks:
         tasks.start(world.controllers.run(), name="controllers", essential=True)

@@ -1,5 +1,5 @@
-"""Admin work in other accounts: each route below ``/v2/nvcf/`` again, with the account in its path (control-plane
-page, section 4.4).
+"""Admin work in other accounts: each route below ``/v2/nvcf/`` and ``/v1/nvct/`` again, with the account in its path
+(control-plane page, section 4.4; tasks page, section 2).
 
 The twin runs the same function, as a caller who is that account, unlimited by resources, and marked as acting for
 others. It needs scope ``admin:<scope>``, which no API key can have.
@@ -17,7 +17,7 @@ from fastapi import Path
 
 from gpufn.api.context import Context
 from gpufn.auth.access import require_scope
-from gpufn.model.access import ADMIN, ALL_FUNCTIONS, Principal
+from gpufn.model.access import ADMIN, ALL_RESOURCES, Principal
 from gpufn.model.errors import Forbidden, NotFound
 from gpufn.model.ids import AccountId
 from gpufn.store import accounts
@@ -25,7 +25,7 @@ from gpufn.store import accounts
 AccountPath: TypeAlias = Annotated[str, Path(alias="ncaId", min_length=1, max_length=64)]
 Handler = Callable[..., Awaitable[Any]]
 
-BASES = ("/v2/nvcf", "/v2/gpufn")
+BASES = ("/v2/nvcf", "/v1/nvct", "/v2/gpufn")
 
 
 def twin_path(path: str) -> str:
@@ -66,6 +66,6 @@ async def enter(context: Context, caller: Principal, nca_id: str) -> Principal:
         caller,
         nca_id=AccountId(nca_id),
         scopes=frozenset(s.removeprefix(ADMIN) for s in caller.scopes if s.startswith(ADMIN)),
-        resources=ALL_FUNCTIONS,
+        resources=ALL_RESOURCES,
         acts_for_others=True,
     )

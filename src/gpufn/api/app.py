@@ -31,6 +31,7 @@ from gpufn.api import (
     registries,
     secrets,
     skyway,
+    tasks,
     telemetries,
     tokens,
     usage,
@@ -50,6 +51,8 @@ SHARING_VERSION = "/v2/nvcf/authorizations" + VERSION
 TELEMETRY = "/v2/nvcf/telemetries"
 CREDENTIAL = "/v2/nvcf/registry-credentials"
 OWN = "/v2/gpufn"
+TASKS = "/v1/nvct/tasks"
+TASK = TASKS + "/{taskId}"
 
 LIST = ("list_functions", "list_functions_details")
 DETAILS = ("list_functions_details",)
@@ -180,6 +183,15 @@ IN_AN_ACCOUNT = (
     Route("GET", "/v2/nvcf/assets/{assetId}/content-redirect", assets.asset_content, INVOKE),
     Route("PUT", assets.CONTENT, assets.put_content, OPEN),
     Route("GET", assets.CONTENT, assets.get_content, OPEN),
+    Route("POST", TASKS, tasks.create_task, ("launch_task",)),
+    Route("GET", TASKS, tasks.list_tasks, ("list_tasks",)),
+    Route("POST", TASKS + "/bulk", tasks.bulk_tasks, ("list_tasks",)),
+    Route("GET", TASK, tasks.get_task, ("task_details",)),
+    Route("POST", TASK + "/cancel", tasks.cancel_task, ("cancel_task",)),
+    Route("DELETE", TASK, tasks.delete_task, ("delete_task",)),
+    Route("PUT", "/v1/nvct/secrets/tasks/{taskId}", tasks.update_task_secrets, SECRETS),
+    Route("GET", TASK + "/events", tasks.list_task_events, ("list_events",)),
+    Route("GET", TASK + "/results", tasks.list_task_results, ("list_results",)),
     Route("POST", OWN + "/keys", keys.create_key, KEYS),
     Route("GET", OWN + "/keys", keys.list_keys, KEYS),
     Route("DELETE", OWN + "/keys/{keyId}", keys.revoke_key, KEYS),
@@ -216,7 +228,7 @@ ALONE = ("/v2/nvcf/supportedGpus",)
 def _twins() -> Iterator[Route]:
     """Every route of NVCF's own, and those about keys, once more for admins."""
     for route in IN_AN_ACCOUNT:
-        theirs = route.path.startswith(("/v2/nvcf/", OWN + "/keys")) and route.path not in ALONE
+        theirs = route.path.startswith(("/v2/nvcf/", "/v1/nvct/", OWN + "/keys")) and route.path not in ALONE
         if theirs and route.scopes:
             path, scopes = across.twin_path(route.path), across.twin_scopes(route.scopes)
             yield Route(route.method, path, route.handler, scopes, across=True)

@@ -11,6 +11,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from gpufn import __version__
+from gpufn.api.throttle import Throttle
 from gpufn.auth.keyring import Keyring
 from gpufn.auth.tokens import Issuer, Signer
 from gpufn.compute.backend import ExecResult
@@ -93,6 +94,8 @@ class Context:
     public_url: str = ""
     """Where clients reach the installation; empty: where they call it."""
     now: Callable[[], datetime] = utc_now
+    task_rate: Throttle = field(default_factory=lambda: Throttle(0))
+    """How often tasks may be asked about."""
     version: str = __version__
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     issuers: MutableMapping[str, Issuer] = field(default_factory=dict)

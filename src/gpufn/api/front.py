@@ -31,8 +31,8 @@ GUEST = Principal(DEFAULT_ACCOUNT, "guest", frozenset({SUPER_SCOPE}), ())
 SIGNED = "/v2/gpufn/objects/"
 """Below this, the URL itself is the credential."""
 
-_PREFIX = re.compile(r"/v2/orgs/(?P<org>[^/]+)(?:/teams/[^/]+)?/(?P<service>nvcf|skyway)(?P<rest>/.*)")
-_SERVICES = {"nvcf": "/v2/nvcf", "skyway": "/v2/skyway"}
+_PREFIX = re.compile(r"/v2/orgs/(?P<org>[^/]+)(?:/teams/[^/]+)?/(?P<service>nvcf|nvct|skyway)(?P<rest>/.*)")
+_SERVICES = {"nvcf": "/v2/nvcf", "nvct": "/v1/nvct", "skyway": "/v2/skyway"}
 _VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
 log = get_logger("api")

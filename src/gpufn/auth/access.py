@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from gpufn.auth.tokens import Claims
-from gpufn.model.access import ALL_FUNCTIONS, SUPER_SCOPE, USER_SCOPES, ApiKey, Principal, Resource
+from gpufn.model.access import ALL_RESOURCES, SUPER_SCOPE, USER_SCOPES, ApiKey, Principal, Resource
 from gpufn.model.errors import Forbidden, Invalid
 from gpufn.model.function import FunctionVersion
 from gpufn.model.ids import AccountId, KeyId, is_uuid
@@ -23,7 +23,7 @@ def of_claims(claims: Claims, nca_id: str) -> Principal:
         nca_id=AccountId(nca_id),
         subject=claims.client,
         scopes=claims.scopes,
-        resources=ALL_FUNCTIONS,
+        resources=ALL_RESOURCES,
         key_id=None if claims.key_id is None else KeyId(claims.key_id),
         is_key=False,
     )
@@ -74,6 +74,18 @@ def require_version(caller: Principal, function_id: str, version_id: str) -> Non
             f"Access Denied: function id '{function_id}', version '{version_id}' is not among this key's resources; "
             f"it needs account-functions:*, function:{function_id}/* or function:{function_id}/{version_id}"
         )
+
+
+def require_tasks(caller: Principal) -> None:
+    """Raises Forbidden unless every task of the account is within reach, as a new one needs (tasks page, 3.2)."""
+    if not caller.reaches_tasks():
+        raise Forbidden("Forbidden to create task")
+
+
+def require_task(caller: Principal, task_id: str, denied: str) -> None:
+    """Raises Forbidden with ``denied`` unless that task is within reach."""
+    if not caller.reaches_task(task_id):
+        raise Forbidden(denied)
 
 
 def visible(caller: Principal, versions: Iterable[FunctionVersion]) -> list[FunctionVersion]:
@@ -127,7 +139,8 @@ def granted_resources(caller: Principal, wanted: Sequence[Resource]) -> tuple[Re
         if not _is_well_formed(resource):
             raise Invalid(
                 f"resources: {resource.type}:{resource.id} grants nothing; use account-functions:*, "
-                "authorized-functions:*, function:<functionId>/* or function:<functionId>/<versionId>"
+                "authorized-functions:*, function:<functionId>/*, function:<functionId>/<versionId>, account-tasks:* "
+                "or task:<taskId>"
             )
         if not _within_reach(caller, resource):
             raise Forbidden(f"resources: {resource.type}:{resource.id} is beyond this key's own reach; leave it out")
@@ -138,10 +151,14 @@ def _is_well_formed(resource: Resource) -> bool:
     if resource.type == "function":
         function_id, slash, version_id = resource.id.partition("/")
         return bool(slash) and is_uuid(function_id) and (version_id == "*" or is_uuid(version_id))
-    return resource in ALL_FUNCTIONS
+    if resource.type == "task":
+        return is_uuid(resource.id)
+    return resource in ALL_RESOURCES
 
 
 def _within_reach(caller: Principal, resource: Resource) -> bool:
     if resource in caller.resources:
         return True
+    if resource.type == "task":
+        return caller.reaches_task(resource.id)
     return resource.type == "function" and caller.reaches_version(*resource.id.split("/", 1))

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Sequence
 from datetime import datetime
 
-from gpufn.model.access import ALL_FUNCTIONS, ApiKey, Resource
+from gpufn.model.access import ALL_RESOURCES, ApiKey, Resource
 from gpufn.model.errors import Invalid
 from gpufn.model.ids import AccountId, KeyId, new_id
 
@@ -39,7 +39,7 @@ def mint(
     owner: str,
     scopes: Sequence[str],
     now: datetime,
-    resources: Sequence[Resource] = ALL_FUNCTIONS,
+    resources: Sequence[Resource] = ALL_RESOURCES,
     description: str = "",
     expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:

@@ -25,6 +25,19 @@ class Login:
 
 
 @dataclass(frozen=True)
+class TaskLaunch:
+    """What makes an instance a task's (tasks page, section 10): it listens nowhere, and it ends.
+
+    ``directory`` is a directory of this machine that the instance sees as ``/var/task``; it exists already, with
+    ``results`` in it.
+    """
+
+    id: str
+    name: str
+    directory: str
+
+
+@dataclass(frozen=True)
 class LaunchRequest:
     """Everything a backend needs to start one instance."""
 
@@ -55,6 +68,8 @@ class LaunchRequest:
     """What the instance finds in /var/secrets. Never part of what a backend writes down about a launch."""
     logins: tuple[Login, ...] = field(default=(), repr=False)
     """Credentials of the account for the registry of ``image``, to be tried in turn. Never written down either."""
+    task: TaskLaunch | None = None
+    """Set for a task; it has no function, and its ports mean nothing."""
 
 
 class Phase(StrEnum):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gpufn.compute.backend import ExecResult, Files, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute.task_files import FoundFile
 from gpufn.model.function import Health
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Address, Failure, FailureKind
@@ -189,7 +190,7 @@ class FakeBackend:
     def exit(self, instance_id: InstanceId, code: int = 1) -> None:
         """The instance ends by itself; the failure repeats what it wrote last."""
         last = "; last lines: " + " | ".join(lines) if (lines := self._logs[instance_id].lines[-8:]) else ""
-        self.fail(instance_id, Failure(FailureKind.EXIT, f"exited with code {code}{last}"))
+        self.fail(instance_id, Failure(FailureKind.EXIT, f"exited with code {code}{last}", exit_code=code))
 
     def fail(self, instance_id: InstanceId, failure: Failure) -> None:
         """The instance ends, and ``failure`` is why."""
@@ -251,3 +252,41 @@ class SlowToStop(FakeBackend):
 
     def __init__(self, *, prepare: float = 0.0, ready: float = 0.0) -> None:
         super().__init__(prepare=prepare, ready=ready, stop=math.inf)
+
+
+class FakeTaskFiles:
+    """Directories of tasks in memory. A scenario writes progress and files as a task would."""
+
+    def __init__(self) -> None:
+        self.reports: dict[str, bytes] = {}
+        """The progress file of each task."""
+        self.left: dict[str, dict[str, bytes]] = {}
+        """Of each task the files below its results directory, by path."""
+        self.prepared: list[str] = []
+
+    async def prepare(self, task_id: str) -> str:
+        """Forget the progress file of an earlier attempt."""
+        self.prepared.append(task_id)
+        self.reports.pop(task_id, None)
+        return f"/nowhere/{task_id}"
+
+    async def progress(self, task_id: str) -> bytes | None:
+        """What the scenario has written."""
+        return self.reports.get(task_id)
+
+    async def files(self, task_id: str, name: str) -> Sequence[FoundFile] | None:
+        """Those below ``name``."""
+        prefix = f"{name}/" if name else ""
+        found = {p: c for p, c in self.left.get(task_id, {}).items() if p.startswith(prefix)}
+        if name and not found:
+            return None
+        return [FoundFile(path.removeprefix(prefix), len(content)) for path, content in sorted(found.items())]
+
+    async def read(self, task_id: str, name: str, path: str) -> AsyncIterator[bytes]:
+        """All of it at once."""
+        yield self.left[task_id][f"{name}/{path}" if name else path]
+
+    async def remove(self, task_id: str) -> None:
+        """Everything of the task."""
+        self.reports.pop(task_id, None)
+        self.left.pop(task_id, None)

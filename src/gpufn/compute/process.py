@@ -28,11 +28,11 @@ from gpufn.compute import process_exec, process_record, process_spawn, process_t
 from gpufn.compute.backend import BackendError, ExecResult, Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.compute.catalog import Catalog
 from gpufn.compute.gpus import Devices
-from gpufn.compute.images import BrokenImage, Image
+from gpufn.compute.images import BrokenImage
 from gpufn.compute.process_log import LogFile, stream
 from gpufn.compute.process_record import Record, Stage
 from gpufn.compute.process_recover import epitaph, found, recover
-from gpufn.compute.process_spawn import CannotStart, Directories
+from gpufn.compute.process_spawn import CannotStart, Directories, exit_code
 from gpufn.compute.process_tree import Leader, Marked
 from gpufn.compute.venvs import BuildFailed, Venvs
 from gpufn.model.ids import InstanceId, is_uuid
@@ -44,9 +44,7 @@ from gpufn.settings import ProcessSettings
 
 log = get_logger("process")
 
-TRIM_INTERVAL = 1.0
-CLOSE_GRACE = 10.0
-LAST_LINES = 8
+TRIM_INTERVAL, LAST_LINES = 1.0, 8
 INSTALLING = "installing requirements"
 
 
@@ -54,6 +52,7 @@ class ProcessBackend:
     """See the module. ``supervisor`` must outlive it: ``close`` before the supervisor closes."""
 
     name = "process"
+    close_grace = 10.0  # seconds that instances are given to end when the backend closes
 
     def __init__(
         self,
@@ -99,7 +98,8 @@ class ProcessBackend:
 
     def _resume(self, record: Record, processes: Sequence[Marked]) -> None:
         leader = process_tree.leader(record.pid, record.created, processes)
-        record = recover(record, leader, booted=psutil.boot_time())
+        code = exit_code(self._directory(record.id), None)
+        record = recover(record, leader, booted=psutil.boot_time(), exit_code=code)
         self._devices.adopt(record.id, record.devices)
         self._save(record)
         if record.stopping:
@@ -130,12 +130,21 @@ class ProcessBackend:
         """Let go of the processes, or with ``terminate`` end them all."""
         if terminate:
             for instance_id in await self.list():
-                await self.terminate(instance_id, grace=CLOSE_GRACE)
-            await _wait(self._stops.values())
+                await self.terminate(instance_id, grace=self.close_grace)
+            await self._hurry()
         tasks = [*self._lives.values(), *self._stops.values(), *([self._trimmer] if self._trimmer else [])]
         for task in tasks:
             task.cancel()
         await _wait(tasks)
+
+    async def _hurry(self) -> None:
+        """What was told to stop stops now, however long it was given."""
+        if self._stops:
+            await asyncio.wait(self._stops.values(), timeout=self.close_grace)
+        await _wait([t for t in self._stops.values() if t.cancel()])
+        for record in [replace(r, grace=0.0) for r in self._records.values() if r.stopping]:
+            self._records[record.id] = record
+            await self._stop(record)
 
     async def provides(self, image: str) -> bool:
         """Whether the catalog has it, usable or not: a broken one is ours to complain about."""
@@ -251,13 +260,13 @@ class ProcessBackend:
         request = record.request
         if request is None:
             raise CannotStart(Failure(FailureKind.START, "what to start is not recorded; deploy again"))
-        image = self._image(request.image)
+        image = process_spawn.find_image(self._catalog, request.image)
         self._details[record.id] = INSTALLING if image.requirements else "starting"
         try:
             python = await self._venvs.python(image)
         except BuildFailed as error:
             raise CannotStart(Failure(FailureKind.IMAGE, str(error))) from error
-        directories = Directories(self._directory(record.id))
+        directories = Directories(self._directory(record.id), Path(request.task.directory) if request.task else None)
         directories.create()
         record = self._placed(record, request, directories)
         program = process_spawn.command(image, request, python=python, record=record)
@@ -267,17 +276,8 @@ class ProcessBackend:
         environment[secret_files.VARIABLE] = secret_files.TARGET if self._bubblewrap else str(directories.secrets)
         process_spawn.check_program(program[0], path=environment["PATH"], cwd=image.directory)
         wrap = self._wrap(directories, cwd=image.directory, python=python)
-        self._spawn(record, [*wrap, *program], environment=environment, cwd=image.directory)
-
-    def _image(self, reference: str) -> Image:
-        try:
-            image = self._catalog.find(reference)
-        except BrokenImage as error:
-            raise CannotStart(Failure(FailureKind.IMAGE, error.message, permanent=True)) from error
-        if image is None:
-            words = f"no image {reference!r} in the local catalog; add it with `gpufn image add DIR`"
-            raise CannotStart(Failure(FailureKind.IMAGE, words, permanent=True))
-        return image
+        whole = process_spawn.whole([*wrap, *program], directories)
+        self._spawn(record, whole, environment=environment, cwd=image.directory)
 
     def _placed(self, record: Record, request: LaunchRequest, directories: Directories) -> Record:
         """The record with its devices and ports."""
@@ -288,7 +288,7 @@ class ProcessBackend:
             record = replace(record, devices=held)
         taken = {port for r in self._records.values() for port in (r.port, r.health_port)}
         ports = process_spawn.free_ports(1 if request.health_port == request.inference_port else 2, taken=taken)
-        shared = "/var/inf" if self._bubblewrap else str(directories.inf)
+        shared = process_record.SHARED_DIR if self._bubblewrap else str(directories.inf)
         return replace(record, port=ports[0], health_port=ports[-1], shared_dir=shared)
 
     def _wrap(self, directories: Directories, *, cwd: Path, python: Path) -> Sequence[str]:
@@ -312,10 +312,10 @@ class ProcessBackend:
         record = self._records[instance_id]
         await process_tree.ended(record.pid, record.created)
         after = max(0.0, utc_now().timestamp() - record.created)
-        code = process_tree.reap(record.pid)
+        code = exit_code(self._directory(record.id), process_tree.reap(record.pid))
         await self._sweep(instance_id)
         lines = self._file(instance_id).last_lines(LAST_LINES)
-        self._end(instance_id, Failure(FailureKind.EXIT, epitaph(code, after, lines, adopted=adopted)))
+        self._end(instance_id, Failure(FailureKind.EXIT, epitaph(code, after, lines, adopted=adopted), exit_code=code))
 
     async def _sweep(self, instance_id: InstanceId) -> None:
         record = self._records[instance_id]

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from gpufn.compute.backend import LaunchRequest
+from gpufn.compute.backend import LaunchRequest, TaskLaunch
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Address, Failure, FailureKind
 from gpufn.runtime.log import get_logger
@@ -18,6 +18,8 @@ from gpufn.runtime.log import get_logger
 log = get_logger("process")
 
 FILE = "launch.json"
+SHARED_DIR = "/var/inf"
+"""Where an isolated instance finds the platform's directory."""
 
 
 class Stage(StrEnum):
@@ -56,6 +58,11 @@ class Record:
         """Where it listens."""
         return Address("127.0.0.1", self.port, self.health_port, self.shared_dir)
 
+    @property
+    def isolated(self) -> bool:
+        """Whether it sees the platform's directories where a container would."""
+        return self.shared_dir == SHARED_DIR
+
     def ended(self, failure: Failure) -> Record:
         """The record after its end; its devices are free."""
         return replace(self, stage=Stage.ENDED, failure=failure, devices=())
@@ -76,9 +83,10 @@ def parse(text: str) -> Record:
         request, failure = content["request"], content["failure"]
         if request is not None:
             pairs = tuple((str(k), str(v)) for k, v in request["environment"])
-            content["request"] = LaunchRequest(**{**request, "environment": pairs})
+            task = TaskLaunch(**request["task"]) if request.get("task") is not None else None
+            content["request"] = LaunchRequest(**{**request, "environment": pairs, "task": task})
         if failure is not None:
-            content["failure"] = Failure(FailureKind(failure["kind"]), failure["message"], failure["permanent"])
+            content["failure"] = Failure(**{**failure, "kind": FailureKind(failure["kind"])})
         return Record(**{**content, "stage": Stage(content["stage"]), "devices": tuple(content["devices"])})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record: {error}") from error

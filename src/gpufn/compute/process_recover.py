@@ -15,13 +15,17 @@ MESSAGE_MAX = 1500
 """Characters of log that a failure repeats."""
 
 
-def recover(record: Record, leader: Leader | None, *, booted: float) -> Record:
-    """The record as it must go on. ``leader`` is its first process if it lives; ``booted`` the time of the boot.
+def recover(record: Record, leader: Leader | None, *, booted: float, exit_code: int | None = None) -> Record:
+    """The record as it must go on. ``leader`` is its first process if it lives; ``booted`` the time of the boot;
+    ``exit_code`` what was written down at its end.
 
     PREPARING means that it is to be started again: nothing of it runs.
     """
     if leader is not None:
         return replace(record, stage=Stage.RUNNING, pid=leader.pid, created=leader.created)
+    if exit_code is not None and record.stage in (Stage.STARTING, Stage.RUNNING):
+        words = f"{_how(exit_code)} while gpufn was not running; see its log"
+        return record.ended(Failure(FailureKind.EXIT, words, exit_code=exit_code))
     match record.stage:
         case Stage.PREPARING | Stage.STARTING:
             return replace(record, stage=Stage.PREPARING, devices=())
@@ -59,12 +63,14 @@ def epitaph(code: int | None, after: float, lines: Sequence[str], *, adopted: bo
     if code is None:
         why = "; its exit code is unknown, because gpufn was restarted meanwhile" if adopted else ""
         words = f"ended after {after:.1f} s{why}"
-    elif code < 0:
-        words = f"was ended by {_signal(-code)} after {after:.1f} s"
     else:
-        words = f"exited with code {code} after {after:.1f} s"
+        words = f"{_how(code)} after {after:.1f} s"
     last = " | ".join(line for line in lines if line.strip())[-MESSAGE_MAX:]
     return f"{words}; last lines: {last}" if last else f"{words}; it wrote nothing"
+
+
+def _how(code: int) -> str:
+    return f"was ended by {_signal(-code)}" if code < 0 else f"exited with code {code}"
 
 
 def _signal(number: int) -> str:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpufn.compute.backend import BackendError, LaunchRequest
-from gpufn.compute.environment import platform_environment
-from gpufn.compute.images import Image
+from gpufn.compute.catalog import Catalog
+from gpufn.compute.environment import TASK_DIR, platform_environment
+from gpufn.compute.images import BrokenImage, Image
 from gpufn.compute.process_record import Record
 from gpufn.compute.process_tree import INSTALLATION, INSTANCE
 from gpufn.model.instance import Failure, FailureKind
@@ -40,6 +41,8 @@ class Directories:
     """The private directories of one instance."""
 
     root: Path
+    task: Path | None = None
+    """What a container sees as /var/task, for a task."""
 
     @property
     def inf(self) -> Path:
@@ -52,6 +55,11 @@ class Directories:
         return self.root / "secrets"
 
     @property
+    def exit_code(self) -> Path:
+        """Where a task's exit code is kept."""
+        return self.root / "exit-code"
+
+    @property
     def temporary(self) -> Path:
         """TMPDIR, and /tmp under bubblewrap."""
         return self.root / "tmp"
@@ -61,11 +69,29 @@ class Directories:
         """HOME."""
         return self.root / "home"
 
+    @property
+    def mounts(self) -> list[tuple[Path, str]]:
+        """What bubblewrap shows, and where."""
+        task = [] if self.task is None else [(self.task, TASK_DIR)]
+        return [(self.inf, "/var/inf"), (self.secrets, "/var/secrets"), *task]
+
     def create(self) -> None:
         """Make them, for the owner alone."""
         for path in (self.inf / "inputAssets", self.inf / "response", self.secrets, self.temporary, self.home):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.parent.chmod(0o700)
+
+
+def find_image(catalog: Catalog, reference: str) -> Image:
+    """The image of that name; raises CannotStart."""
+    try:
+        image = catalog.find(reference)
+    except BrokenImage as error:
+        raise CannotStart(Failure(FailureKind.IMAGE, error.message, permanent=True)) from error
+    if image is None:
+        words = f"no image {reference!r} in the local catalog; add it with `gpufn image add DIR`"
+        raise CannotStart(Failure(FailureKind.IMAGE, words, permanent=True))
+    return image
 
 
 def free_ports(count: int, *, taken: Collection[int]) -> list[int]:
@@ -119,7 +145,8 @@ def environment(image: Image, record: Record, *, python: Path, directories: Dire
     }
     found |= dict(image.environment)
     if request is not None:
-        found |= dict(request.environment) | platform_environment(request)
+        task_dir = TASK_DIR if record.isolated else str(directories.task)
+        found |= dict(request.environment) | platform_environment(request, task_dir=task_dir)
     return found | {
         "PORT": str(record.port),
         "HEALTH_PORT": str(record.health_port),
@@ -128,6 +155,35 @@ def environment(image: Image, record: Record, *, python: Path, directories: Dire
         INSTANCE: record.id,
         INSTALLATION: mark,
     }
+
+
+_KEEP_EXIT_CODE = """
+trap : TERM INT HUP
+file=$1; shift
+"$@"
+code=$?
+printf %s "$code" >"$file.new" && mv "$file.new" "$file"
+exit "$code"
+"""
+
+
+def keeping_exit_code(file: Path, command: Sequence[str]) -> list[str]:
+    """``command`` under a shell that writes down its exit code, so that a gpufn that was away at its end learns it."""
+    return ["/bin/sh", "-c", _KEEP_EXIT_CODE, "gpufn-task", str(file), *command]
+
+
+def whole(command: Sequence[str], directories: Directories) -> Sequence[str]:
+    """What is run: of a task the exit code is kept."""
+    return command if directories.task is None else keeping_exit_code(directories.exit_code, command)
+
+
+def exit_code(root: Path, code: int | None) -> int | None:
+    """What ``keeping_exit_code`` wrote below ``root``, negative for a signal; ``code`` where it has written nothing."""
+    try:
+        kept = int(Directories(root).exit_code.read_text())
+    except (OSError, ValueError):
+        return code
+    return 128 - kept if kept > 128 else kept  # a shell's way to name a signal
 
 
 def check_program(program: str, *, path: str, cwd: Path) -> None:
@@ -171,9 +227,9 @@ def bubblewrap(directories: Directories, *, cwd: Path, keep: Sequence[Path]) -> 
             wrap += _shown(entry)
     wrap += ["--dir", "/var"]
     for entry in sorted(Path("/var").iterdir()):
-        if entry.name not in ("inf", "secrets"):
+        if entry.name not in ("inf", "secrets", "task"):
             wrap += _shown(entry)
-    for source, target in ((directories.inf, "/var/inf"), (directories.secrets, "/var/secrets")):
+    for source, target in directories.mounts:
         wrap += ["--bind", str(source), target]
     wrap += ["--bind", str(directories.temporary), "/tmp"]  # noqa: S108  (it is a private one)
     for path in dict.fromkeys((*keep, cwd)):

@@ -12,6 +12,8 @@ from gpufn.controllers.instances import Instances
 from gpufn.controllers.reaper import Reaper
 from gpufn.controllers.routes import Routes
 from gpufn.controllers.secrets import Secrets
+from gpufn.controllers.task_queue import TaskQueue
+from gpufn.controllers.tasks import Tasks
 from gpufn.controllers.trust import TrustLoop
 from gpufn.controllers.usage import Meter
 
@@ -20,7 +22,8 @@ class Controllers:
     """Every loop of the control plane. The backend must be open, and the database migrated.
 
     Hints: ``instance``, ``deployment``, ``version`` and ``key`` carry ids of those; ``load`` and ``secret`` carry
-    the id of a version whose load, or whose secrets, have changed; ``client`` the id of a client of an account.
+    the id of a version whose load, or whose secrets, have changed; ``client`` the id of a client of an account;
+    ``task`` the id of a task, ``task-queue`` the name of a GPU that tasks wait for.
     """
 
     def __init__(self, context: Context) -> None:
@@ -36,6 +39,8 @@ class Controllers:
         self.meter = Meter(context)
         self.trust = TrustLoop(context)
         context.hints.on("client", self.trust.hint_client)
+        self.tasks = Tasks(context)
+        self.task_queue = TaskQueue(context)
         context.hints.on("deployment", self.deployments.controller.hint)
         context.hints.on("instance", self.instances.controller.hint)
         context.hints.on("version", self.routes.hint_version)
@@ -43,6 +48,10 @@ class Controllers:
         context.hints.on("version", self.autoscaler.controller.hint)  # its bounds or its rules may have changed
         context.hints.on("secret", self.secrets.controller.hint)
         context.hints.on("load", self.autoscaler.controller.hint)
+        context.hints.on("task-secret", self.secrets.controller.hint)
+        context.hints.on("task", self.tasks.controller.hint)
+        context.hints.on("task-queue", self.task_queue.hint_gpu)
+        context.hints.on("deployment", self.task_queue.hint_functions)
 
     def __repr__(self) -> str:
         return "\n".join(repr(one.controller) for one in self._all())
@@ -53,7 +62,9 @@ class Controllers:
             for one in self._all():
                 group.create_task(one.controller.run(), name=one.controller.name)
 
-    def _all(self) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper, Secrets, Assets, Meter, TrustLoop]:
+    def _all(
+        self,
+    ) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper, Secrets, Assets, Meter, TrustLoop, Tasks, TaskQueue]:
         return (
             self.routes,
             self.deployments,
@@ -64,4 +75,6 @@ class Controllers:
             self.assets,
             self.meter,
             self.trust,
+            self.tasks,
+            self.task_queue,
         )

@@ -11,13 +11,14 @@ from gpufn.auth.discovery import fetch_keys
 from gpufn.auth.keyring import Keyring
 from gpufn.auth.tokens import Issuer
 from gpufn.compute.backend import Backend
+from gpufn.compute.task_files import TaskFiles
 from gpufn.model.cluster import Cluster
 from gpufn.model.function import Health
 from gpufn.model.instance import Address
 from gpufn.runtime.clock import utc_now
 from gpufn.runtime.hub import Hints, Retained
 from gpufn.scaling.load import LoadBoard
-from gpufn.settings import ControllerSettings, ExternalIssuer
+from gpufn.settings import ControllerSettings, ExternalIssuer, TaskSettings
 from gpufn.store.database import Database
 from gpufn.store.objects import Objects
 from gpufn.wire.feed import Message
@@ -43,6 +44,8 @@ class Context:
     keyring: Keyring
     """Opens the secrets that instances are given."""
     objects: Objects
+    task_files: TaskFiles
+    tasks: TaskSettings
     now: Callable[[], datetime] = utc_now
     own_issuer: Issuer | None = None
     """This installation, as an issuer of tokens."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gpufn.compute.backend import LaunchRequest
-from gpufn.model.cluster import Cluster
+from gpufn.compute.backend import Files, LaunchRequest, TaskLaunch
+from gpufn.model.cluster import Cluster, Gpu, InstanceType
 from gpufn.model.function import FunctionVersion
 from gpufn.model.instance import Failure, FailureKind, Instance
+from gpufn.model.task import Task
 
 
 def launch_request(instance: Instance, version: FunctionVersion, cluster: Cluster) -> LaunchRequest | Failure:
@@ -18,16 +19,10 @@ def launch_request(instance: Instance, version: FunctionVersion, cluster: Cluste
             "create a version with a containerImage",
             permanent=True,
         )
-    gpu = cluster.gpu(instance.gpu)
-    shape = gpu.instance_type(instance.instance_type) if gpu is not None else None
-    if gpu is None or shape is None:
-        offered = ", ".join(t.name for g in cluster.gpus for t in g.instance_types) or "none"
-        return Failure(
-            FailureKind.CAPACITY,
-            f"cluster {cluster.name!r} has no instance type {instance.instance_type!r} with GPU {instance.gpu!r}; "
-            f"deploy on one it has: {offered}",
-            permanent=True,
-        )
+    placed = _place(cluster, instance.gpu, instance.instance_type)
+    if isinstance(placed, Failure):
+        return placed
+    gpu, shape = placed
     return LaunchRequest(
         instance_id=instance.id,
         nca_id=instance.nca_id,
@@ -46,4 +41,50 @@ def launch_request(instance: Instance, version: FunctionVersion, cluster: Cluste
         instance_type_value=shape.value,
         backend=cluster.group_name,
         region=cluster.region,
+    )
+
+
+def task_launch_request(task: Task, cluster: Cluster, directory: str, secrets: Files) -> LaunchRequest | Failure:
+    """What to launch for a placed task, or why that is impossible. ``directory`` becomes its ``/var/task``."""
+    definition = task.definition
+    if definition.container_image is None or task.instance_id is None:
+        return Failure(FailureKind.IMAGE, "the task has no containerImage; launch one that has", permanent=True)
+    placed = _place(cluster, definition.gpu, definition.instance_type)
+    if isinstance(placed, Failure):
+        return placed
+    gpu, shape = placed
+    return LaunchRequest(
+        instance_id=task.instance_id,
+        nca_id=task.nca_id,
+        function_id=task.id,
+        version_id=task.id,
+        function_name=task.name,
+        image=definition.container_image,
+        args=definition.container_args,
+        environment=definition.container_environment or (),
+        inference_port=0,
+        health_port=0,
+        gpu=gpu.name,
+        gpu_count=shape.gpu_count,
+        emulated=gpu.emulated,
+        instance_type=shape.name,
+        instance_type_value=shape.value,
+        backend=cluster.group_name,
+        region=cluster.region,
+        secrets=secrets,
+        task=TaskLaunch(task.id, task.name, directory),
+    )
+
+
+def _place(cluster: Cluster, gpu_name: str, instance_type: str) -> tuple[Gpu, InstanceType] | Failure:
+    gpu = cluster.gpu(gpu_name)
+    shape = gpu.instance_type(instance_type) if gpu is not None else None
+    if gpu is not None and shape is not None:
+        return gpu, shape
+    offered = ", ".join(t.name for g in cluster.gpus for t in g.instance_types) or "none"
+    return Failure(
+        FailureKind.CAPACITY,
+        f"cluster {cluster.name!r} has no instance type {instance_type!r} with GPU {gpu_name!r}; "
+        f"use one it has: {offered}",
+        permanent=True,
     )

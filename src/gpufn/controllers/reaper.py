@@ -12,7 +12,7 @@ from gpufn.model.ids import InstanceId
 from gpufn.runtime.clock import loop_now
 from gpufn.runtime.controller import Controller
 from gpufn.runtime.log import get_logger
-from gpufn.store import deployments, events, instances
+from gpufn.store import deployments, events, instances, tasks
 from gpufn.store.database import Transaction
 
 log = get_logger("reaper")
@@ -53,7 +53,7 @@ class Reaper:
     async def _orphans(self) -> float | None:
         """Listed first, compared after: an instance is always recorded before it is launched."""
         running = await self._context.backend.list()
-        live = set(await self._context.db.run(instances.live_ids))
+        live = set(await self._context.db.run(lambda tx: [*instances.live_ids(tx), *tasks.live_instances(tx)]))
         orphans = [i for i in running if i not in live]
         for instance_id in orphans[:BATCH]:
             log.warning("ending an instance that nobody wants", instance=instance_id)

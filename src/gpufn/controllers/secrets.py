@@ -18,9 +18,10 @@ from gpufn.controllers.context import Context
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import InstanceStatus as S
 from gpufn.model.registry import ArtifactType
-from gpufn.model.secret import SealedSecret, registry_place, telemetry_place, version_place
+from gpufn.model.secret import SealedSecret, registry_place, task_place, telemetry_place, version_place
+from gpufn.model.task import Task
 from gpufn.runtime.controller import Controller
-from gpufn.store import functions, instances, registries, secrets, telemetries
+from gpufn.store import functions, instances, registries, secrets, tasks, telemetries
 from gpufn.store.database import Transaction
 
 FILE = "secrets.json"
@@ -42,7 +43,7 @@ class Sealed:
 
 
 class Secrets:
-    """Key: the id of a version that has live instances."""
+    """Key: the id of a version that has live instances, or of a task that has one."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -51,8 +52,8 @@ class Secrets:
         )
 
     async def keys(self) -> Sequence[str]:
-        """Every version with live instances."""
-        return await self._context.db.run(instances.live_version_ids)
+        """Every version with live instances, and every task with one."""
+        return await self._context.db.run(lambda tx: [*instances.live_version_ids(tx), *tasks.placed_ids(tx)])
 
     async def reconcile(self, version_id: str) -> float | None:
         """One pass."""
@@ -72,16 +73,33 @@ class Secrets:
 def _read(tx: Transaction, version_id: str) -> tuple[Sealed, list[InstanceId]]:
     version = functions.find(tx, version_id)
     if version is None:
-        return Sealed(()), []
+        return _read_task(tx, version_id)
     launched = [i.id for i in instances.of_version(tx, version_id) if i.is_live and i.status is not S.PENDING]
     return of_version(tx, version.nca_id, version_id), launched
 
 
+def _read_task(tx: Transaction, task_id: str) -> tuple[Sealed, list[InstanceId]]:
+    task = tasks.get(tx, task_id)
+    if task is None or task.launched_at is None or task.instance_id is None or task.status.is_terminal:
+        return Sealed(()), []
+    return of_task(tx, task), [task.instance_id]
+
+
+def of_task(tx: Transaction, task: Task) -> Sealed:
+    """What an instance of the task is to be given, and what its image is fetched with."""
+    sealed = _sealed(tx, task.nca_id, task.id, task_place(task.nca_id, task.id))
+    return replace(sealed, registry=of_registry(tx, task.nca_id, task.definition.container_image or ""))
+
+
 def of_version(tx: Transaction, nca_id: str, version_id: str) -> Sealed:
     """What an instance of the version is to be given."""
-    used = telemetries.used_by(tx, version_id)
+    return _sealed(tx, nca_id, version_id, version_place(nca_id, version_id))
+
+
+def _sealed(tx: Transaction, nca_id: str, user_id: str, place: str) -> Sealed:
+    used = telemetries.used_by(tx, user_id)
     return Sealed(
-        secrets.in_place(tx, version_place(nca_id, version_id)),
+        secrets.in_place(tx, place),
         [one for telemetry_id in used for one in secrets.in_place(tx, telemetry_place(nca_id, telemetry_id))],
     )
 

@@ -11,7 +11,8 @@ from datetime import datetime
 from gpufn.model import event
 from gpufn.model.event import EventKind
 from gpufn.model.instance import InstanceStatus as S
-from gpufn.store import events, instances
+from gpufn.model.task import TaskPhase
+from gpufn.store import events, instances, tasks
 from gpufn.store.database import Transaction
 
 STOPPED = "stopped with gpufn"
@@ -19,8 +20,16 @@ STOPPED = "stopped with gpufn"
 
 def record_stopped(tx: Transaction, now: datetime) -> int:
     """Record that every live instance has ended, each as ``stopped with gpufn``, or as failed if it had failed before;
-    returns how many. Nothing may run any more, and no controller either.
+    returns how many. Tasks that ran are queued again. Nothing may run any more, and no controller either.
     """
+    for task_id in tasks.placed_ids(tx):
+        task = tasks.get(tx, task_id)
+        if task is None:
+            continue
+        if task.status.is_terminal:
+            tasks.save(tx, task, replace(task, phase=TaskPhase.ENDED, ended_at=now))
+        else:
+            tasks.save(tx, task, task.queued_again(now), why="gpufn was stopped; it is queued again")
     live = instances.live_ids(tx)
     for instance_id in live:
         instance = instances.get(tx, instance_id)

@@ -26,6 +26,13 @@ USER_SCOPES = (
     "list_cluster_groups",
     "manage_keys",
     "account_setup",
+    "launch_task",
+    "list_tasks",
+    "task_details",
+    "cancel_task",
+    "delete_task",
+    "list_events",
+    "list_results",
 )
 """Every scope a key may carry today, in the order they are shown. ``manage_keys`` is gpufn's own."""
 SUPER_SCOPE = "account_setup"
@@ -40,7 +47,8 @@ ADMIN_TOKEN_SCOPES = (*(s for s in USER_SCOPES if s != "invoke_function"), "clus
 @dataclass(frozen=True)
 class Resource:
     """What a key reaches: ``account-functions`` or ``authorized-functions`` with id ``*``, or ``function`` with id
-    ``<functionId>/*`` or ``<functionId>/<versionId>``. Any other form grants nothing.
+    ``<functionId>/*`` or ``<functionId>/<versionId>``; ``account-tasks`` with id ``*``, or ``task`` with a task's id
+    (tasks page, section 1). Any other form grants nothing.
     """
 
     type: str
@@ -48,6 +56,9 @@ class Resource:
 
 
 ALL_FUNCTIONS = (Resource("account-functions", "*"), Resource("authorized-functions", "*"))
+ALL_TASKS = Resource("account-tasks", "*")
+ALL_RESOURCES = (*ALL_FUNCTIONS, ALL_TASKS)
+"""What a key reaches that is limited to nothing."""
 
 
 class KeyStatus(StrEnum):
@@ -164,3 +175,11 @@ class Principal:
     @cached_property
     def _shared_reach(self) -> frozenset[Resource]:
         return frozenset(self.resources)
+
+    def reaches_tasks(self) -> bool:
+        """Whether every task of the account is within reach, so that new ones may be made."""
+        return ALL_TASKS in self.resources
+
+    def reaches_task(self, task_id: str) -> bool:
+        """Whether one own task is within reach."""
+        return self.reaches_tasks() or Resource("task", task_id) in self.resources

@@ -66,6 +66,8 @@ class Failure:
     kind: FailureKind
     message: str
     permanent: bool = False
+    exit_code: int | None = None
+    """Of what ended by itself: its exit code, negative for a signal; None where nobody knows it."""
 
 
 @dataclass(frozen=True)

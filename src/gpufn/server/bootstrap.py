@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpufn.auth.keys import digest, mint
-from gpufn.model.access import ALL_FUNCTIONS, USER_SCOPES
+from gpufn.model.access import ALL_RESOURCES, USER_SCOPES
 from gpufn.model.account import Account, Client
 from gpufn.model.ids import DEFAULT_ACCOUNT
 from gpufn.runtime.clock import utc_now
@@ -29,7 +29,10 @@ async def ensure_admin(db: Database, data: DataDirectory, *, client: str) -> boo
     if data.admin_key.exists():
         held = digest(pepper, data.admin_key.read_bytes().strip())
         key = await db.run(lambda tx: keys.by_digest(tx, held))
-        if key is not None and key.is_valid(now) and set(USER_SCOPES) <= set(key.scopes):
+        if key is not None and key.is_valid(now):
+            # A release may know more scopes than the one that made the key.
+            held_id = key.id
+            await db.run(lambda tx: keys.grant(tx, held_id, USER_SCOPES, ALL_RESOURCES))
             return False
     key, value = mint(
         pepper=pepper,
@@ -37,7 +40,7 @@ async def ensure_admin(db: Database, data: DataDirectory, *, client: str) -> boo
         owner="admin",
         description="the key of this installation's owner",
         scopes=USER_SCOPES,
-        resources=ALL_FUNCTIONS,
+        resources=ALL_RESOURCES,
         now=now,
     )
     # The file first: a key on disk that the database lacks is replaced at the next start, the reverse would be lost.

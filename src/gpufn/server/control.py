@@ -14,6 +14,7 @@ import uvicorn
 
 from gpufn.api import app, internal
 from gpufn.api.context import BackendStatus, Context as ApiContext
+from gpufn.api.throttle import Throttle
 from gpufn.auth.tokens import Signer
 from gpufn.compute import gpus
 from gpufn.compute.backend import BackendError
@@ -22,6 +23,7 @@ from gpufn.compute.docker.backend import DockerBackend
 from gpufn.compute.local import LocalBackend
 from gpufn.compute.probes import probe
 from gpufn.compute.process import ProcessBackend
+from gpufn.compute.task_files import LocalTaskFiles
 from gpufn.controllers.all import Controllers
 from gpufn.controllers.context import Context as ControllersContext
 from gpufn.controllers.stopping import record_stopped
@@ -87,6 +89,8 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
             settings.controllers,
             keyring,
             objects,
+            task_files=LocalTaskFiles(data.tasks),
+            tasks=settings.tasks,
             own_issuer=signer.issuer,
             external_issuers=load_issuers(settings),
         )
@@ -135,6 +139,7 @@ def _api_context(
         public_url=settings.server.public_url,
         identity=settings.identity,
         issuers=shared.issuers,
+        task_rate=Throttle(settings.tasks.rate),
     )
 
 

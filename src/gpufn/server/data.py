@@ -29,6 +29,7 @@ class DataDirectory:
         self.images = root / "images"
         self.objects = root / "objects"
         self.instances = root / "instances"
+        self.tasks = root / "tasks"
         self.running = root / "running.json"
         self.admin_key = root / "admin.key"
         self.tls = root / "tls"

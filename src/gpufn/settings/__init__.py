@@ -20,6 +20,7 @@ from gpufn.settings.tree import (
     RegistrySettings,
     ServerSettings,
     Settings,
+    TaskSettings,
 )
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "RegistrySettings",
     "ServerSettings",
     "Settings",
+    "TaskSettings",
     "get",
     "load",
     "load_client",

@@ -170,6 +170,20 @@ class ControllerSettings:
 
 
 @dataclass(frozen=True)
+class TaskSettings:
+    """Limits of tasks. Values that a client can observe follow the reference (tasks page)."""
+
+    ready_timeout: float = 7200.0
+    """Seconds a running task may take to write its progress file. 0: no limit, for tasks that never write one."""
+    silence_timeout: float = 300.0
+    """Seconds that ``lastUpdatedAt`` in the progress file may be old before the task ends in ERRORED."""
+    keep_ended: float = 604_800.0
+    """Seconds for which ended tasks, their events, logs and results are kept."""
+    rate: float = 100.0
+    """Requests per second that an account may make about tasks, and each task may be asked about. 0: no limit."""
+
+
+@dataclass(frozen=True)
 class ProcessSettings:
     """The backend that runs functions as local processes. Not a security boundary."""
 
@@ -279,6 +293,7 @@ class Settings:
     assets: AssetSettings = AssetSettings()
     gateway: GatewaySettings = GatewaySettings()
     controllers: ControllerSettings = ControllerSettings()
+    tasks: TaskSettings = TaskSettings()
     process: ProcessSettings = ProcessSettings()
     docker: DockerSettings = DockerSettings()
     registries: RegistrySettings = RegistrySettings()

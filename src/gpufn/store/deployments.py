@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gpufn.model.deployment import Deployment, GpuSpecification
+from gpufn.model.deployment import Deployment, DeploymentWanted, GpuSpecification
 from gpufn.model.errors import Stale
 from gpufn.store.tables import deployments as table, gpu_specifications as specs
 
@@ -50,6 +50,17 @@ def of_versions(tx: sa.Connection, version_ids: Iterable[str]) -> dict[str, Depl
 def ids(tx: sa.Connection) -> Sequence[str]:
     """The id of every deployment."""
     return tx.execute(sa.select(table.c.id)).scalars().all()
+
+
+def minimums(tx: sa.Connection, gpu: str) -> dict[str, tuple[str, int]]:
+    """By GPU specification that wants instances on ``gpu`` at all times: its instance type, and how many."""
+    query = (
+        sa.select(specs.c.id, specs.c.instance_type, specs.c.min_instances)
+        .join(table, table.c.id == specs.c.deployment_id)
+        .where(specs.c.gpu == gpu, specs.c.min_instances > 0)
+        .where(table.c.wanted == DeploymentWanted.UP, table.c.failed_at.is_(None))
+    )
+    return {spec_id: (instance_type, minimum) for spec_id, instance_type, minimum in tx.execute(query)}
 
 
 def save(tx: sa.Connection, deployment: Deployment) -> Deployment:

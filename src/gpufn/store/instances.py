@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -14,6 +14,7 @@ from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Instance, InstanceStatus
 from gpufn.store.tables import instances as table
 
+SERVING = (InstanceStatus.READY, InstanceStatus.UNHEALTHY)
 ENDED = (InstanceStatus.TERMINATED, InstanceStatus.ERRORED)
 
 
@@ -67,6 +68,36 @@ def live_since(tx: sa.Connection, moment: datetime) -> list[Instance]:
 def live_deployment_ids(tx: sa.Connection) -> Sequence[str]:
     """The deployments, existing or not, that live instances name."""
     return tx.execute(sa.select(table.c.deployment_id).distinct().where(table.c.status.not_in(ENDED))).scalars().all()
+
+
+class Counts(NamedTuple):
+    """The live instances of one GPU specification."""
+
+    instance_type: str
+    wanted: int = 0
+    serving: int = 0
+    """Those of them that are up, and so have their GPUs."""
+    leaving: int = 0
+    """Not wanted any more."""
+
+
+def live_counts(tx: sa.Connection, gpu: str) -> dict[str, Counts]:
+    """By GPU specification, what lives on ``gpu``."""
+    query = (
+        sa.select(table.c.specification_id, table.c.instance_type, table.c.wanted, table.c.status, sa.func.count())
+        .where(table.c.status.not_in(ENDED), table.c.gpu == gpu)
+        .group_by(table.c.specification_id, table.c.instance_type, table.c.wanted, table.c.status)
+    )
+    found: dict[str, Counts] = {}
+    for spec_id, instance_type, wanted, status, count in tx.execute(query):
+        _, live, serving, leaving = found.get(spec_id, Counts(instance_type))
+        found[spec_id] = Counts(
+            instance_type,
+            live + count * wanted,
+            serving + count * (wanted and status in SERVING),
+            leaving + count * (not wanted),
+        )
+    return found
 
 
 def save(tx: sa.Connection, instance: Instance) -> None:

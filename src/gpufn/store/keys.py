@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gpufn.model.access import ApiKey, KeyOwner, OwnerStatus
+from gpufn.model.access import ApiKey, KeyOwner, OwnerStatus, Resource
 from gpufn.store.tables import key_owners as owners, keys as table
 
 
@@ -75,6 +75,11 @@ def ids(tx: sa.Connection) -> Sequence[str]:
 def revoke(tx: sa.Connection, key_id: str, *, now: datetime) -> None:
     """End a key's life. Repeating it changes nothing."""
     tx.execute(table.update().where(table.c.id == key_id, table.c.revoked_at.is_(None)).values(revoked_at=now))
+
+
+def grant(tx: sa.Connection, key_id: str, scopes: Sequence[str], resources: Sequence[Resource]) -> None:
+    """Give a key these scopes and resources in place of those it has."""
+    tx.execute(table.update().where(table.c.id == key_id).values(scopes=tuple(scopes), resources=tuple(resources)))
 
 
 def _load(row: sa.Row[Any]) -> ApiKey:

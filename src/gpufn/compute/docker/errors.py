@@ -110,10 +110,9 @@ def exit_failure(code: int, *, oom_killed: bool, tail: Sequence[str]) -> Failure
         return _no_command(f'"{init[0].strip()}"')
     last = f"; its last lines: {text}" if text.strip() else "; it wrote nothing"
     if oom_killed:
-        return Failure(
-            FailureKind.EXIT, f"it was killed for using more memory than docker.memory allows (exit code {code}){last}"
-        )
-    return Failure(FailureKind.EXIT, f"it ended by itself with exit code {code}{last}")
+        words = f"it was killed for using more memory than docker.memory allows (exit code {code}){last}"
+        return Failure(FailureKind.EXIT, words, exit_code=code)
+    return Failure(FailureKind.EXIT, f"it ended by itself with exit code {code}{last}", exit_code=code)
 
 
 def _image(message: str, *, permanent: bool = True) -> Failure:

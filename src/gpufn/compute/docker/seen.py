@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpufn.compute.docker.spec import GPUS, HEALTH_PORT, INFERENCE_PORT, INSTANCE, SHARED_DIR
+from gpufn.compute.docker.spec import GPUS, HEALTH_PORT, INFERENCE_PORT, INSTANCE, SHARED_DIR, TASK
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Address
 
@@ -42,7 +42,9 @@ class Container:
 
     @property
     def address(self) -> Address | None:
-        """Where it listens; None until the engine has published its ports."""
+        """Where it listens; None until the engine has published its ports. A task listens nowhere."""
+        if TASK in self.labels:
+            return Address("127.0.0.1", 0, 0)
         port = self._published(INFERENCE_PORT)
         health_port = self._published(HEALTH_PORT)
         if port is None or health_port is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpufn.compute import secret_files
 from gpufn.compute.backend import LaunchRequest
-from gpufn.compute.environment import platform_environment
+from gpufn.compute.environment import TASK_DIR, platform_environment
 from gpufn.model.errors import Fatal
 from gpufn.model.ids import InstanceId
 from gpufn.settings import DockerSettings
@@ -21,6 +21,7 @@ SHARED_DIR = "/var/inf"
 LABEL = "gpufn."
 INSTALLATION, INSTANCE, GPUS = f"{LABEL}installation", f"{LABEL}instance", f"{LABEL}gpus"
 INFERENCE_PORT, HEALTH_PORT = f"{LABEL}inference-port", f"{LABEL}health-port"
+TASK = f"{LABEL}task"
 
 _SHM_BYTES = 1024**3
 _LOG = {"Type": "json-file", "Config": {"max-size": "8m", "max-file": "2"}}
@@ -76,7 +77,7 @@ def container(
         "Env": [f"{name}={value}" for name, value in _environment(request).items()],
         "Labels": labels(request, installation=installation, devices=devices),
         "ExposedPorts": {port: {} for port in ports},
-        "HostConfig": _host(limits, ports) | _mounts(shared, secrets) | _gpus(devices),
+        "HostConfig": _host(limits, ports) | _mounts(request, shared, secrets) | _gpus(devices),
     }
     command = arguments(request.args)
     return body if command is None else body | {"Cmd": command}
@@ -84,20 +85,24 @@ def container(
 
 def labels(request: LaunchRequest, *, installation: str, devices: Sequence[int]) -> dict[str, str]:
     """By these a later process of ours finds the container and knows how to reach it."""
-    return {
+    common = {
         INSTALLATION: installation,
         INSTANCE: request.instance_id,
         GPUS: ",".join(str(device) for device in devices),
+        f"{LABEL}account": request.nca_id,
+    }
+    if request.task is not None:
+        return common | {TASK: request.task.id}
+    return common | {
         INFERENCE_PORT: str(request.inference_port),
         HEALTH_PORT: str(request.health_port),
         f"{LABEL}function": request.function_id,
         f"{LABEL}version": request.version_id,
-        f"{LABEL}account": request.nca_id,
     }
 
 
 def _ports(request: LaunchRequest) -> list[int]:
-    return sorted({request.inference_port, request.health_port})
+    return sorted({request.inference_port, request.health_port}) if request.task is None else []
 
 
 def _host(limits: Limits, ports: dict[str, Any]) -> dict[str, Any]:
@@ -126,10 +131,11 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
     return dict(request.environment) | platform_environment(request) | ours
 
 
-def _mounts(shared: Path, secrets: Path) -> dict[str, Any]:
+def _mounts(request: LaunchRequest, shared: Path, secrets: Path) -> dict[str, Any]:
+    source, target = (str(shared), SHARED_DIR) if request.task is None else (request.task.directory, TASK_DIR)
     return {
         "Mounts": [
-            {"Type": "bind", "Source": str(shared), "Target": SHARED_DIR},
+            {"Type": "bind", "Source": source, "Target": target},
             {"Type": "bind", "Source": str(secrets), "Target": secret_files.TARGET, "ReadOnly": True},
         ]
     }

@@ -1,0 +1,212 @@
+"""Tasks, their events and their results.
+
+Whoever writes a task compares its revision. A change of the public status and the event that tells of it are one
+transaction, so neither is ever without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from gpufn.model.errors import Stale
+from gpufn.model.ids import InstanceId, TaskId, new_id
+from gpufn.model.task import Task, TaskEvent, TaskPhase, TaskResult, TaskWanted, changing
+from gpufn.store.task_tables import task_events as events, task_results as results, tasks as table
+
+T = TypeVar("T")
+Cursor = tuple[datetime, str]
+"""The last row of a page: when it was made, and its id."""
+
+
+def insert(tx: sa.Connection, task: Task) -> None:
+    """Record a new task. No event tells of it (tasks page, section 3.2)."""
+    tx.execute(table.insert().values(_row(task)))
+
+
+def get(tx: sa.Connection, task_id: str) -> Task | None:
+    """The task of that id, deleted ones too."""
+    row = tx.execute(table.select().where(table.c.id == task_id)).first()
+    return None if row is None else _load(row)
+
+
+def of_ids(tx: sa.Connection, task_ids: Iterable[str]) -> Mapping[str, Task]:
+    """Those of the tasks that exist, by id."""
+    wanted = list(task_ids)
+    found: dict[str, Task] = {}
+    for start in range(0, len(wanted), 500):  # SQLite bounds the number of variables in a statement
+        for row in tx.execute(table.select().where(table.c.id.in_(wanted[start : start + 500]))):
+            found[row.id] = _load(row)
+    return found
+
+
+def page(tx: sa.Connection, nca_id: str, *, limit: int, after: Cursor | None) -> list[Task]:
+    """Up to ``limit`` tasks of the account, newest first, beginning after ``after``; deleted ones are left out."""
+    query = table.select().where(table.c.nca_id == nca_id, table.c.wanted != TaskWanted.DELETED)
+    if after is not None:
+        query = query.where(sa.tuple_(table.c.created_at, table.c.id) < _key(table, after))
+    query = query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
+    return [_load(row) for row in tx.execute(query)]
+
+
+def save(tx: sa.Connection, before: Task, after: Task, *, why: str | None = None) -> Task:
+    """Write ``after`` in place of ``before``, if nobody has written since, with the event of a changed status.
+
+    ``why`` goes into the event in place of the task's error. Raises Stale when somebody has written. Returns the task
+    as it is stored now.
+    """
+    done = tx.execute(
+        table.update()
+        .where(table.c.id == before.id, table.c.revision == before.revision)
+        .values(_row(replace(after, revision=before.revision + 1)))
+    )
+    if done.rowcount == 0:
+        raise Stale(f"task {before.id} was changed meanwhile")
+    if before.status is not after.status:
+        add_event(tx, before.id, changing(before.status, after.status, why or after.error), after.updated_at)
+    return replace(after, revision=before.revision + 1)
+
+
+def delete(tx: sa.Connection, task_id: str) -> None:
+    """Forget a task with its events and results."""
+    tx.execute(events.delete().where(events.c.task_id == task_id))
+    tx.execute(results.delete().where(results.c.task_id == task_id))
+    tx.execute(table.delete().where(table.c.id == task_id))
+
+
+def waiting(tx: sa.Connection, gpu: str, *, limit: int) -> list[Task]:
+    """The first ``limit`` tasks in the queue of one GPU."""
+    query = (
+        table.select()
+        .where(table.c.phase == TaskPhase.QUEUED, table.c.gpu == gpu, table.c.wanted == TaskWanted.RUN)
+        .order_by(table.c.queued_at, table.c.id)
+        .limit(limit)
+    )
+    return [_load(row) for row in tx.execute(query)]
+
+
+def waited_too_long(tx: sa.Connection, gpu: str, now: datetime, *, limit: int) -> list[Task]:
+    """Up to ``limit`` queued tasks whose time is over."""
+    query = (
+        table.select()
+        .where(table.c.phase == TaskPhase.QUEUED, table.c.gpu == gpu, table.c.queued_until <= now)
+        .where(table.c.wanted == TaskWanted.RUN)
+        .order_by(table.c.queued_until)
+        .limit(limit)
+    )
+    return [_load(row) for row in tx.execute(query)]
+
+
+def next_deadline(tx: sa.Connection, gpu: str) -> datetime | None:
+    """When the first queued task of one GPU will have waited too long."""
+    query = sa.select(sa.func.min(table.c.queued_until)).where(
+        table.c.phase == TaskPhase.QUEUED, table.c.gpu == gpu, table.c.wanted == TaskWanted.RUN
+    )
+    found: datetime | None = tx.execute(query).scalar()
+    return found
+
+
+def placed(tx: sa.Connection, gpu: str) -> list[Task]:
+    """The tasks that hold GPUs of one kind, in the order of their place in the queue."""
+    query = table.select().where(table.c.phase == TaskPhase.PLACED, table.c.gpu == gpu)
+    return [_load(row) for row in tx.execute(query.order_by(table.c.queued_at, table.c.id))]
+
+
+def placed_ids(tx: sa.Connection) -> Sequence[str]:
+    """The tasks that hold GPUs of any kind."""
+    return tx.execute(sa.select(table.c.id).where(table.c.phase == TaskPhase.PLACED)).scalars().all()
+
+
+def busy_gpus(tx: sa.Connection) -> Sequence[str]:
+    """The GPUs that tasks hold or wait for."""
+    found: set[str] = set()
+    for phase in (TaskPhase.QUEUED, TaskPhase.PLACED):
+        found.update(tx.execute(sa.select(table.c.gpu).distinct().where(table.c.phase == phase)).scalars())
+    return sorted(found)
+
+
+def live_instances(tx: sa.Connection) -> Sequence[InstanceId]:
+    """The instances of tasks that have, or may have, something running."""
+    found = tx.execute(sa.select(table.c.instance_id).where(table.c.phase == TaskPhase.PLACED)).scalars()
+    return [InstanceId(i) for i in found if i is not None]
+
+
+def unsettled(tx: sa.Connection, ended_before: datetime, *, limit: int) -> Sequence[str]:
+    """The tasks there is something to do for beyond waiting: placed, canceled, deleted, or ended long ago.
+
+    Of the last three kinds at most ``limit`` each.
+    """
+    queries = (
+        sa.select(table.c.id).where(table.c.phase == TaskPhase.PLACED),
+        sa.select(table.c.id)
+        .where(table.c.wanted == TaskWanted.CANCELED, table.c.phase == TaskPhase.QUEUED)
+        .limit(limit),
+        sa.select(table.c.id).where(table.c.wanted == TaskWanted.DELETED).limit(limit),
+        sa.select(table.c.id).where(table.c.ended_at < ended_before).limit(limit),
+    )
+    return [task_id for query in queries for task_id in tx.execute(query).scalars()]
+
+
+def add_event(tx: sa.Connection, task_id: str, message: str, now: datetime) -> None:
+    """Tell of something that happened."""
+    tx.execute(events.insert().values(id=new_id(), task_id=task_id, message=message, created_at=now))
+
+
+def events_page(tx: sa.Connection, task_id: str, *, limit: int, after: Cursor | None) -> list[TaskEvent]:
+    """Up to ``limit`` events of a task, oldest first."""
+    return [TaskEvent(**row._mapping) for row in _page(tx, events, task_id, limit, after)]
+
+
+def add_result(tx: sa.Connection, result: TaskResult) -> None:
+    """Record a result whose files are kept already. One that is recorded stays as it is."""
+    if tx.execute(sa.select(results.c.id).where(results.c.id == result.id)).first() is None:
+        tx.execute(results.insert().values({c.name: getattr(result, c.name) for c in results.columns}))
+
+
+def get_result(tx: sa.Connection, task_id: str, result_id: str) -> TaskResult | None:
+    """One result of a task."""
+    row = tx.execute(results.select().where(results.c.task_id == task_id, results.c.id == result_id)).first()
+    return None if row is None else TaskResult(**row._mapping)
+
+
+def results_page(tx: sa.Connection, task_id: str, *, limit: int, after: Cursor | None) -> list[TaskResult]:
+    """Up to ``limit`` results of a task, oldest first."""
+    return [TaskResult(**row._mapping) for row in _page(tx, results, task_id, limit, after)]
+
+
+def active(tx: sa.Connection, nca_id: str) -> list[Task]:
+    """The tasks of the account that are queued, launched or running."""
+    query = table.select().where(
+        table.c.nca_id == nca_id,
+        table.c.phase != TaskPhase.ENDED,
+        table.c.outcome.is_(None),
+        table.c.wanted == TaskWanted.RUN,
+    )
+    return [_load(row) for row in tx.execute(query)]
+
+
+def _page(tx: sa.Connection, of: sa.Table, task_id: str, limit: int, after: Cursor | None) -> sa.CursorResult[Any]:
+    query = of.select().where(of.c.task_id == task_id)
+    if after is not None:
+        query = query.where(sa.tuple_(of.c.created_at, of.c.id) > _key(of, after))
+    return tx.execute(query.order_by(of.c.created_at, of.c.id).limit(limit))
+
+
+def _key(of: sa.Table, cursor: Cursor) -> sa.Tuple:
+    moment, last = cursor
+    return sa.tuple_(sa.literal(moment, of.c.created_at.type), sa.literal(last, of.c.id.type))
+
+
+def _row(task: Task) -> dict[str, Any]:
+    row = {f.name: getattr(task, f.name) for f in fields(task)}
+    return row | {"gpu": task.definition.gpu, "units": task.definition.units}
+
+
+def _load(row: sa.Row[Any]) -> Task:
+    known = {f.name: row._mapping[f.name] for f in fields(Task)}
+    known["past_instances"] = tuple(InstanceId(i) for i in known["past_instances"])
+    return Task(**known | {"id": TaskId(known["id"])})
