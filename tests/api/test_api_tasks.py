@@ -343,7 +343,7 @@ async def test_cancel(it: Installation) -> None:
     for task, was in ((queued, "QUEUED"), (at_work, "RUNNING")):
         answer = await it.client.post(f"{TASKS}/{task['id']}/cancel")
         assert (answer.status_code, answer.json()["task"]["status"]) == (200, "CANCELED")
-        assert (await events(it, task["id"]))[-1] == f"Changing status from '{was}' to 'CANCELED'"
+        assert f"Changing status from '{was}' to 'CANCELED'" in await events(it, task["id"])
         assert ("task", task["id"]) in it.hints
 
     again = await it.client.post(f"{TASKS}/{queued['id']}/cancel")
