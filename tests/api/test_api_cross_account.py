@@ -48,6 +48,7 @@ async def an_owner(it: Installation) -> dict[str, str]:
         "ncaId": "nvcf-default",
         "clientId": "ncp",
         "org": "nvcf-default",
+        "number": "0",
     }
 
 

@@ -329,12 +329,13 @@ async def test_control_that_died_goes_on() -> None:
 
 
 async def test_the_queue_costs_what_it_places() -> None:
-    """A pass over 10,000 waiting tasks reads no more of them than fit."""
+    """A query for three tasks that wait reads the first three, no more, and not the one that holds the GPUs."""
     async with task_control(FakeBackend()) as it:
-        await it.launch(units=8)
+        running, *waiting = [await it.launch(units=8) for _ in range(6)]
+        await it.until(running, "LAUNCHED")
         db = it.world.context.db
         found = await db.run(lambda tx: tasks.waiting(tx, "H100", limit=3))
-        assert len(found) <= 3
+        assert [task.id for task in found] == waiting[:3]
 
 
 async def test_upload_needs_its_folder() -> None:

@@ -31,6 +31,7 @@ from gpufn.api import (
     registries,
     secrets,
     skyway,
+    task_results,
     tasks,
     telemetries,
     tokens,
@@ -53,6 +54,7 @@ CREDENTIAL = "/v2/nvcf/registry-credentials"
 OWN = "/v2/gpufn"
 TASKS = "/v1/nvct/tasks"
 TASK = TASKS + "/{taskId}"
+RESULT_FILES = OWN + "/tasks/{taskId}/results/{resultId}/files"
 
 LIST = ("list_functions", "list_functions_details")
 DETAILS = ("list_functions_details",)
@@ -192,6 +194,8 @@ IN_AN_ACCOUNT = (
     Route("PUT", "/v1/nvct/secrets/tasks/{taskId}", tasks.update_task_secrets, SECRETS),
     Route("GET", TASK + "/events", tasks.list_task_events, ("list_events",)),
     Route("GET", TASK + "/results", tasks.list_task_results, ("list_results",)),
+    Route("GET", RESULT_FILES, task_results.list_result_files, ("list_results",)),
+    Route("GET", RESULT_FILES + "/{number}", task_results.get_result_file, ("list_results",)),
     Route("POST", OWN + "/keys", keys.create_key, KEYS),
     Route("GET", OWN + "/keys", keys.list_keys, KEYS),
     Route("DELETE", OWN + "/keys/{keyId}", keys.revoke_key, KEYS),

@@ -39,7 +39,7 @@ TaskIdPath = Annotated[Uuid, Path(alias="taskId")]
 
 async def create_task(caller: Caller, context: Ctx, *, body: CreateTaskRequest) -> TaskResponse:
     """Launch a task. It is queued, and runs when GPUs are free."""
-    _throttle(context, caller)
+    throttle(context, caller)
 
     def write(tx: Transaction) -> Task:
         require_tasks(caller)
@@ -80,7 +80,7 @@ async def list_tasks(
     status: Annotated[AnyTaskStatus | None, Query()] = None,
 ) -> ListTasksResponse:
     """The tasks within the caller's reach, newest first. ``status`` filters a page after it was read."""
-    _throttle(context, caller)
+    throttle(context, caller)
     paging = Paging.of(limit, cursor)
     found = await context.db.run(lambda tx: tasks.page(tx, caller.nca_id, limit=paging.fetched, after=paging.after))
     page = paging.page(found, lambda task: (task.created_at, task.id))
@@ -90,7 +90,7 @@ async def list_tasks(
 
 async def bulk_tasks(caller: Caller, context: Ctx, *, body: BulkTasksRequest) -> BulkTasksResponse:
     """Name and status of many tasks; all of them must exist and be within reach."""
-    _throttle(context, caller)
+    throttle(context, caller)
     wanted = tuple(dict.fromkeys(body.task_ids))
     found = await context.db.run(lambda tx: tasks.of_ids(tx, wanted))
     own = [_own(found.get(task_id), caller, task_id) for task_id in wanted]
@@ -109,7 +109,7 @@ async def get_task(
     include_secrets: Annotated[bool, Query(alias="includeSecrets")] = True,
 ) -> TaskResponse:
     """One task, with its instance while it has one."""
-    _throttle(context, caller, task_id)
+    throttle(context, caller, task_id)
 
     def read(tx: Transaction) -> TaskResponse:
         task = own_task(tx, caller, task_id, "Insufficient resource access for task details")
@@ -122,7 +122,7 @@ async def get_task(
 
 async def cancel_task(caller: Caller, context: Ctx, *, task_id: TaskIdPath) -> TaskResponse:
     """End a task that has not ended. Its instance is given the task's grace period."""
-    _throttle(context, caller, task_id)
+    throttle(context, caller, task_id)
 
     def write(tx: Transaction) -> Task:
         task = own_task(tx, caller, task_id, "Insufficient resource access to cancel task")
@@ -138,7 +138,7 @@ async def cancel_task(caller: Caller, context: Ctx, *, task_id: TaskIdPath) -> T
 
 async def delete_task(caller: Caller, context: Ctx, *, task_id: TaskIdPath) -> Response:
     """Forget a task in any status, with its instance, events, results and secrets."""
-    _throttle(context, caller, task_id)
+    throttle(context, caller, task_id)
 
     def write(tx: Transaction) -> None:
         task = own_task(tx, caller, task_id, "Insufficient resource access to delete task")
@@ -153,7 +153,7 @@ async def update_task_secrets(
     caller: Caller, context: Ctx, *, task_id: TaskIdPath, body: UpdateTaskSecretsRequest
 ) -> Response:
     """Add or overwrite secrets of a task that was launched with some; a running task sees the new values."""
-    _throttle(context, caller, task_id)
+    throttle(context, caller, task_id)
     who = f"Task id '{task_id}': "
     if not body.secrets:
         raise Invalid(f"{who}Missing secrets in the payload")
@@ -178,7 +178,7 @@ async def list_task_events(
     caller: Caller, context: Ctx, *, task_id: TaskIdPath, limit: LimitQuery = None, cursor: CursorQuery = None
 ) -> ListEventsResponse:
     """What happened to a task, oldest first."""
-    _throttle(context, caller, task_id)
+    throttle(context, caller, task_id)
     paging = Paging.of(limit, cursor)
     denied = f"Task '{task_id}': Forbidden to list events"
 
@@ -196,7 +196,7 @@ async def list_task_results(
     caller: Caller, context: Ctx, *, task_id: TaskIdPath, limit: LimitQuery = None, cursor: CursorQuery = None
 ) -> ListResultsResponse:
     """The results of a task, oldest first; of one with strategy NONE there are none."""
-    _throttle(context, caller, task_id)
+    throttle(context, caller, task_id)
     paging = Paging.of(limit, cursor)
     denied = f"Task '{task_id}': Forbidden to list results"
 
@@ -235,7 +235,7 @@ def _dto(
     return TaskDto.of(task, instances=instances, secrets=secrets, backend=context.cluster.group_name)
 
 
-def _throttle(context: Context, caller: Principal, task_id: str | None = None) -> None:
+def throttle(context: Context, caller: Principal, task_id: str | None = None) -> None:
     """Raises Exhausted when the account, or the task, is asked about too often."""
     context.task_rate.take(f"Account '{caller.nca_id}'")
     if task_id is not None:
