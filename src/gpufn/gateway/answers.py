@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from gpufn.gateway.fields import HOP_BY_HOP
 from gpufn.gateway.http1 import ResponseHead, end_to_end
-from gpufn.gateway.problems import Reply, problem
+from gpufn.gateway.problems import Reply, problem, trio
 from gpufn.model.invocation import Body, Outcome
 
 RESPONSE_DROP = HOP_BY_HOP | {b"nvcf-reqid", b"nvcf-status", b"content-length"}
+CORS_DROP = RESPONSE_DROP | {b"access-control-allow-origin", b"access-control-allow-credentials"}
 
 
 def stored(reply: Reply) -> Outcome:
@@ -18,6 +19,12 @@ def stored(reply: Reply) -> Outcome:
 def worker_result(head: ResponseHead, body: Body) -> Outcome:
     """An instance's response, as an outcome."""
     return Outcome(head.status, tuple(end_to_end(head, RESPONSE_DROP)), body)
+
+
+def result_lines(outcome: Outcome, request_id: bytes, cors: tuple[bytes, ...]) -> list[bytes]:
+    """The header lines of the response that hands ``outcome`` out; ``cors`` takes the place of the instance's own."""
+    kept = [line for line in outcome.lines if not cors or line.partition(b":")[0].lower() not in CORS_DROP]
+    return [*kept, *trio(request_id, outcome.status), *cors]
 
 
 def abandoned() -> Reply:

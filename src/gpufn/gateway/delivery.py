@@ -8,14 +8,16 @@ client sends something else, closes the connection in an orderly way, or ``GRACE
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
+from gpufn.gateway.answers import result_lines
 from gpufn.gateway.call import Edge
 from gpufn.gateway.deadlines import Timed
 from gpufn.gateway.http1 import ResponseHead
 from gpufn.gateway.plane import Plane
-from gpufn.gateway.problems import Reply, problem, trio
+from gpufn.gateway.problems import Reply, problem
 from gpufn.model.errors import Unavailable
-from gpufn.model.invocation import AcceptedInvocation, Body, Outcome
+from gpufn.model.invocation import AcceptedInvocation, Outcome
 from gpufn.runtime.clock import loop_now, utc_now
 from gpufn.runtime.log import get_logger
 from gpufn.store import invocations
@@ -68,7 +70,7 @@ class Delivery:
             await self._hand_over(edge, record.outcome)
 
     async def _hand_over(self, edge: Edge, outcome: Outcome) -> None:
-        lines = [*outcome.lines, *trio(self._record.id.encode(), outcome.status), *self._cors]
+        lines = result_lines(outcome, self._record.id.encode(), self._cors)
         body = outcome.body
         if body.key is None:
             edge.watch(lambda arrived: self._settle(arrived=arrived))
@@ -76,28 +78,41 @@ class Delivery:
             self._plane.deadlines.schedule(self, loop_now() + GRACE)
             edge.reply(Reply(outcome.status, tuple(lines), body.content))
             return
+        pieces = await self._opened(body.key)
+        if pieces is None or self._edge is None:  # nobody has had any of it
+            self._settle(arrived=False)
+            return
         try:
-            await self._stream(edge, outcome.status, lines, body)
+            await self._stream(edge, outcome.status, lines, body.size, pieces)
         except Unavailable as error:
             log.warning("a result cannot be read", invocation=self._record.id, error=error.message)
             edge.cut()
 
-    async def _stream(self, edge: Edge, status: int, lines: list[bytes], body: Body) -> None:
-        pieces = await self._plane.stores.objects.get(body.key or "")
+    async def _opened(self, key: str) -> AsyncIterator[bytes] | None:
+        """What is kept under ``key``; None when it cannot be read now, and the poll was told so."""
+        try:
+            pieces = await self._plane.stores.objects.get(key)
+        except Unavailable as error:
+            self._reply(problem(503, error.message, b"retry-after: 1"))
+            return None
         if pieces is None:
             self._reply(problem(500, "the stored result is not there any more"))
-            return
+        return pieces
+
+    async def _stream(
+        self, edge: Edge, status: int, lines: list[bytes], size: int, pieces: AsyncIterator[bytes]
+    ) -> None:
         edge.watch(lambda arrived: self._settle(arrived=arrived))
-        head = ResponseHead(status, b"OK", 1)
-        head.length = body.size
-        edge.head(head, lines, b"", last=False)
-        left = body.size
+        edge.head(_head(status, size), lines, b"", last=False)
+        left = size
         async for piece in pieces:
             await self._go_on.wait()
             if self._edge is None:
                 return
             left -= len(piece)
             edge.more(piece, last=left <= 0)
+        if left > 0:
+            raise Unavailable(f"{left} of its {size} bytes are missing")
         self._plane.deadlines.schedule(self, loop_now() + GRACE)
 
     def expire(self, now: float) -> None:
@@ -132,3 +147,18 @@ class Delivery:
             self._go_on.clear()
         else:
             self._go_on.set()
+
+
+def show(edge: Edge, record: AcceptedInvocation, outcome: Outcome, cors: tuple[bytes, ...]) -> None:
+    """Answer HEAD: what a GET would begin with. The result stays where it is."""
+    lines, body = result_lines(outcome, record.id.encode(), cors), outcome.body
+    if body.key is None:
+        edge.reply(Reply(outcome.status, tuple(lines), body.content))
+    else:
+        edge.head(_head(outcome.status, body.size), lines, b"", last=True)
+
+
+def _head(status: int, size: int) -> ResponseHead:
+    head = ResponseHead(status, b"OK", 1)
+    head.length = size
+    return head

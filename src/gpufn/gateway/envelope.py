@@ -21,6 +21,7 @@ REQUEST_MAX = 2 * 1024 * 1024
 NIL = "00000000-0000-0000-0000-000000000000"
 REQUEST_ID = b"nvcf-reqid: "
 LOCATION = b"location:"
+UNWRAPPABLE = problem(500, "the instance answered with something else than JSON, which exec cannot wrap; use pexec")
 Start: TypeAlias = Callable[["Envelope", RequestHead, bytes], Call | Reply]
 """Begins the call inside: its edge, its head and its whole body. Raises Refused."""
 
@@ -99,6 +100,7 @@ class Envelope:
         self._lines: list[bytes] = []
         self._collected: list[bytes] = []
         self._size = 0
+        self._told: Callable[[bool], None] | None = None
 
     def head(self, head: ResponseHead, lines: list[bytes], body: bytes, last: bool) -> None:
         self._status, self._lines = head.status, lines
@@ -114,10 +116,10 @@ class Envelope:
         self._size += len(data)
         self._collected.append(data)
         if last:
-            self._answer(wrapped(self._status, self._lines, b"".join(self._collected)))
+            self._deliver(wrapped(self._status, self._lines, b"".join(self._collected)))
 
     def reply(self, reply: Reply) -> None:
-        self._answer(self.wrapped(reply))
+        self._deliver(self.wrapped(reply))
 
     def wrapped(self, reply: Reply) -> Reply:
         """``reply`` in its envelope; to a poll, a request that does not exist has one too."""
@@ -134,7 +136,7 @@ class Envelope:
         if self._edge is None:
             told(False)
         else:
-            self._edge.watch(told)
+            self._told = told
 
     def refuse(self, reply: Reply) -> None:
         """Answer with a problem found before there was a call."""
@@ -162,6 +164,14 @@ class Envelope:
         """``reply`` as the client gets it."""
         return Reply(reply.status, (*reply.lines, *self._cors), reply.body)
 
+    def _deliver(self, reply: Reply) -> None:
+        """Answer with what is inside; if it could not be wrapped, the client has not had it."""
+        told = self._told
+        if told is not None and self._edge is not None and reply != UNWRAPPABLE:
+            self._told = None
+            self._edge.watch(told)
+        self._answer(reply)
+
     def _fail(self, detail: str) -> None:
         call, self.call = self.call, None
         self._answer(problem(500, detail))
@@ -180,6 +190,9 @@ class Envelope:
         self._collected.clear()
         self._memory.free(self._size)
         self._size = 0
+        told, self._told = self._told, None
+        if told is not None:
+            told(False)
 
 
 def unwrapped(raw: bytes, request: RequestHead) -> tuple[RequestHead, bytes]:
@@ -249,7 +262,7 @@ def _fulfilled(fields: dict[str, object], body: bytes) -> Reply:
         text = body.decode()
         json.loads(text, parse_constant=_constant)
     except (ValueError, RecursionError):
-        return problem(500, "the instance answered with something else than JSON, which exec cannot wrap; use pexec")
+        return UNWRAPPABLE
     opening = json.dumps(fields | {"percentComplete": 100})[:-1]
     return Reply(200, (JSON,), f'{opening}, "response": {text}}}'.encode())
 

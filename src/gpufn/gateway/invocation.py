@@ -15,7 +15,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from gpufn.gateway.accepted import Accepted
-from gpufn.gateway.answers import RESPONSE_DROP
+from gpufn.gateway.answers import CORS_DROP, RESPONSE_DROP
 from gpufn.gateway.call import Edge
 from gpufn.gateway.deadlines import Timed
 from gpufn.gateway.forward import Forward
@@ -40,8 +40,6 @@ from gpufn.gateway.ticket import gone, standing
 from gpufn.gateway.version import Version
 from gpufn.model.invocation import AcceptedInvocation, Body
 from gpufn.runtime.clock import loop_now, utc_now
-
-CORS_DROP = RESPONSE_DROP | {b"access-control-allow-origin", b"access-control-allow-credentials"}
 
 
 class Phase(Enum):

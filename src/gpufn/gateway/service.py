@@ -243,7 +243,8 @@ class Service:
         def allow(record: AcceptedInvocation) -> None:
             admission.allow_invocation(self._snapshot, grant.principal, record)
 
-        poll = StatusPoll(self._plane, edge, request_id, window=window, cors=_cors(head), allow=allow)
+        looks = head.method == b"HEAD"
+        poll = StatusPoll(self._plane, edge, request_id, window=window, cors=_cors(head), allow=allow, looks=looks)
         poll.begin()
         return poll
 

@@ -127,10 +127,11 @@ def delete(tx: sa.Connection, invocation_ids: Collection[str]) -> None:
 
 
 def old(tx: sa.Connection, *, finished: datetime, delivered: datetime, limit: int) -> list[tuple[str, list[str]]]:
-    """Those that finished, or were delivered, before those times: (id, keys of their objects)."""
+    """Those that finished, or whose delivery began and is over, before those times: (id, keys of their objects)."""
+    settled = (table.c.delivered_at < delivered) & (table.c.owner == "")
     query = (
         sa.select(table.c.id, table.c.request_key, table.c.result_key)
-        .where(sa.or_(table.c.finished_at < finished, table.c.delivered_at < delivered))
+        .where(sa.or_(table.c.finished_at < finished, settled))
         .limit(limit)
     )
     return [(row.id, [k for k in (row.request_key, row.result_key) if k]) for row in tx.execute(query)]
