@@ -32,8 +32,8 @@ from gpufn.gateway.slots import Slot
 from gpufn.gateway.spool import Spool
 from gpufn.gateway.ticket import standing
 from gpufn.gateway.version import Version
-from gpufn.model.errors import Unavailable
-from gpufn.model.invocation import ABANDONED, AcceptedInvocation, Outcome
+from gpufn.model.errors import Conflict, Unavailable
+from gpufn.model.invocation import ABANDONED, AcceptedInvocation, Body, Outcome
 from gpufn.runtime.clock import loop_now, utc_now
 from gpufn.runtime.log import get_logger
 from gpufn.store import invocations
@@ -42,6 +42,7 @@ log = get_logger("invocations")
 
 ABANDON_MIN = 10.0
 """Seconds after which the reference gives up a call nobody asks for, at least (section 7.2)."""
+RETRY_AFTER = b"retry-after: 1"
 STORE_RETRY = 1.0
 """Seconds between two attempts to record an outcome while the database cannot be used."""
 ATTEMPT_DELAY = 1.0
@@ -66,8 +67,8 @@ class Accepted:
     gives_way = False
 
     __slots__ = (
-        "_accepting", "_attempt", "_committed", "_cors", "_deadline", "_edge", "_outcome", "_plane", "give_up_at",
-        "record", "slice", "state", "version",
+        "_accepting", "_attempt", "_cors", "_deadline", "_edge", "_outcome", "_plane", "_turn", "committed",
+        "give_up_at", "record", "slice", "state", "version",
     )  # fmt: skip
 
     def __init__(self, plane: Plane, record: AcceptedInvocation, version: Version) -> None:
@@ -80,7 +81,10 @@ class Accepted:
         self._plane = plane
         self._edge: Edge | None = None
         self._cors: tuple[bytes, ...] = ()
-        self._committed = False
+        self.committed = False
+        """Whether it is recorded: before that nobody is told of it, and it is nobody else's."""
+        self._turn = asyncio.Lock()
+        """Held while something is written that depends on the fence, or changes it."""
         self._attempt = Attempt(plane, self, version.release)
         self._outcome: Outcome | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -107,24 +111,26 @@ class Accepted:
 
     async def _accept(self, request: Spool) -> None:
         try:
-            self.record = replace(self.record, request=await request.finish())
+            body = await request.finish()
+            self.record = replace(self.record, request=body, owner=self._plane.journal.incarnation)
             await self._plane.journal.accept(self.record)
-        except Unavailable as error:
-            self._refuse(f"the request could not be recorded, so it was cancelled: {error.message}")
+        except (Unavailable, Conflict) as error:
+            detail = f"the request could not be recorded, so it was cancelled: {error.message}"
+            self._refuse(problem(409, detail) if isinstance(error, Conflict) else problem(503, detail, RETRY_AFTER))
             return
-        self._committed = True
+        self.committed = True
         if self.state is State.ACCEPTING:
             self.state = State.RUNNING
-        if self._outcome is not None:
-            await self._store(self._outcome)
-        elif self._edge is None:
+        if self._edge is None:
             self._cancel()  # its client has left without knowing that it was accepted
+        elif self._outcome is not None:
+            await self._store(self._outcome)
         else:
             self._in_progress()
 
     def resume(self) -> None:
         """Begin an attempt of an invocation that was claimed."""
-        self._committed = True
+        self.committed = True
         self._plane.calls[self.id] = self
         self._schedule(self._deadline)
         limit = self._plane.settings.attempts
@@ -187,8 +193,15 @@ class Accepted:
         await asyncio.sleep(ATTEMPT_DELAY * 2 ** (self.record.attempt - 1))
         if self._accepting is not None:
             await asyncio.wait([self._accepting])
-        if self.state is not State.WAITING:
-            return
+        async with self._turn:
+            ours = self.state is not State.WAITING or await self._raise_fence(reason)
+        if not ours:
+            self.lose()
+        elif self.state is State.WAITING:
+            self._submit()
+
+    async def _raise_fence(self, reason: str) -> bool:
+        """Record the next attempt; False when the invocation is not ours."""
         record = self.record
         try:
             ours = await self._plane.journal.do(
@@ -196,13 +209,9 @@ class Accepted:
             )
         except Unavailable as error:
             log.warning("an attempt could not be recorded", invocation=record.id, error=error.message)
-            ours = True  # the fence stays what it was: so does what we may write
-        else:
-            self.record = replace(record, fence=record.fence + 1, attempt=record.attempt + 1, note=reason)
-        if not ours:
-            self.lose()
-        elif self.state is State.WAITING:
-            self._submit()
+            return True  # the fence stays what it was: so does what we may write
+        self.record = replace(record, fence=record.fence + 1, attempt=record.attempt + 1, note=reason)
+        return ours
 
     # ------------------------------------------------------------------ the outcome
 
@@ -213,21 +222,17 @@ class Accepted:
         self._start(self._ended(stored(reply)), "end")
 
     async def _ended(self, outcome: Outcome) -> None:
+        if self.state is State.DONE:  # cancelled or lost while its result was being kept
+            self._forget(outcome.body)
+            return
         self._outcome = outcome
-        if self._committed:  # else its acceptance is under way, and goes on with this
+        if self.committed:  # else its acceptance is under way, and goes on with this
             await self._store(outcome)
 
     async def _store(self, outcome: Outcome) -> None:
-        record, journal = self.record, self._plane.journal
-        while True:
-            try:
-                ours = await journal.do(
-                    lambda tx: invocations.finish(tx, record.id, fence=record.fence, outcome=outcome, now=utc_now())
-                )
-                break
-            except Unavailable as error:
-                log.warning("an outcome cannot be recorded yet", invocation=record.id, error=error.message)
-                await asyncio.sleep(STORE_RETRY)
+        async with self._turn:
+            ours = await self._finish(outcome)
+        record = self.record
         edge, cors = self._edge, self._cors
         if not ours:
             self.lose()
@@ -240,8 +245,21 @@ class Accepted:
             edge.become(delivery)
             delivery.begin()
 
+    async def _finish(self, outcome: Outcome) -> bool:
+        """Record the outcome, however long that takes; False when the invocation is not ours."""
+        record, journal = self.record, self._plane.journal
+        while True:
+            try:
+                return await journal.do(
+                    lambda tx: invocations.finish(tx, record.id, fence=record.fence, outcome=outcome, now=utc_now())
+                )
+            except Unavailable as error:
+                log.warning("an outcome cannot be recorded yet", invocation=record.id, error=error.message)
+                await asyncio.sleep(STORE_RETRY)
+
     def lose(self) -> None:
         """Another gateway has it now: what we know is not the truth any more."""
+        self.version.queue.remove(self)
         self._attempt.end()
         self._in_progress()
         self._leave()
@@ -260,7 +278,8 @@ class Accepted:
         edge, self._edge = self._edge, None
         if edge is not None:
             edge.reply(Reply(202, (*trio(self.id, 202), *self._cors)))
-        self._await_poll()
+        if self.state is not State.ENDING:
+            self._await_poll()
 
     def _await_poll(self) -> None:
         if self._plane.settings.abandon == "reference":
@@ -280,14 +299,17 @@ class Accepted:
     # ------------------------------------------------------------------ ends
 
     def _schedule(self, due: float) -> None:
-        if self.state not in (State.ENDING, State.DONE):
-            self._plane.deadlines.schedule(self, min(due, self._deadline))
+        if self.state is not State.DONE:
+            limit = due if self.state is State.ENDING else self._deadline
+            self._plane.deadlines.schedule(self, min(due, limit))
 
     def expire(self, now: float) -> None:
         """A poll's window is over, nobody asked for too long, or the invocation takes too long."""
-        if self.state in (State.ACCEPTING, State.ENDING, State.DONE):
+        if not self.committed or self.state is State.DONE:
             return
-        if now >= self._deadline:
+        if self.state is State.ENDING:
+            self._in_progress()  # the outcome is not recorded yet, and goes to a later poll
+        elif now >= self._deadline:
             self.version.queue.remove(self)
             seconds = self._plane.settings.accepted_timeout
             self.conclude(problem(504, f"no result within {seconds:g} s of the request: {self.describe()[1]}"))
@@ -309,14 +331,21 @@ class Accepted:
         note = version.route.note if version.route is not None else "it is not deployed any more"
         self.conclude(problem(503, f"{what}: the request was accepted and cannot be served: {note or 'it failed'}"))
 
+    def come_again(self) -> None:
+        """Tell whoever polls to do so elsewhere."""
+        if self.committed:
+            self._in_progress()
+
     def shut_down(self) -> None:
         """The gateway stops: polls are told to come again, and what is left is for the next owner."""
-        self._in_progress()
+        if self.committed:
+            self._in_progress()
+        else:
+            self._refuse(problem(503, "the gateway is shutting down; call again", RETRY_AFTER))
 
-    def _refuse(self, detail: str) -> None:
+    def _refuse(self, reply: Reply) -> None:
         """It was not accepted after all."""
         edge = self._edge
-        reply = problem(503, detail, b"retry-after: 1")
         self._cancel()  # should it have been recorded nevertheless
         if edge is not None:
             edge.reply(Reply(reply.status, (*reply.lines, *trio(self.id, reply.status), *self._cors), reply.body))
@@ -326,7 +355,14 @@ class Accepted:
         self._attempt.end()
         self._leave()
         record = self.record
-        self._plane.record(lambda tx: invocations.delete(tx, [record.id]), "cancel")
+        self._forget(record.request)
+        if self._outcome is not None:
+            self._forget(self._outcome.body)
+        self._plane.record(lambda tx: invocations.cancel(tx, record.id, owner=record.owner), "cancel")
+
+    def _forget(self, body: Body) -> None:
+        if body.key is not None:
+            self._plane.stores.forget(body.key)
 
     def _leave(self) -> None:
         """Nothing is left to do here."""

@@ -74,6 +74,8 @@ class Attempt:
         """Pass on a large request from the object store."""
         try:
             pieces = await self._plane.stores.objects.get(key)
+            if self._forward is not forward:
+                return
             if pieces is None:
                 self._conclude(worker_problem("nvcf-worker-service", 500, "the stored request is not there any more"))
                 return
@@ -84,7 +86,8 @@ class Attempt:
                 forward.body(piece, False)
             forward.body(b"", True)
         except Unavailable as error:
-            self.failed(error.message, blame=False)
+            if self._forward is forward:  # else that attempt is over, and this is not the present one's failure
+                self.failed(error.message, blame=False)
 
     # ------------------------------------------------------------------ what the forward calls
 

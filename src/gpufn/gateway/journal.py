@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from gpufn.model.errors import Unavailable
+from gpufn.model.errors import Fatal, Unavailable
 from gpufn.model.ids import new_id
 from gpufn.model.invocation import AcceptedInvocation
 from gpufn.store import invocations
@@ -75,8 +75,8 @@ class Journal:
         futures = [future for _, future in [*accepts, *writes]]
         try:
             found = await self._db.run(lambda tx: _apply(tx, [a for a, _ in accepts], [w for w, _ in writes]))
-        except Unavailable as error:
-            _fail(futures, error)
+        except (Unavailable, Fatal) as error:  # to those who wait these are the same
+            _fail(futures, error if isinstance(error, Unavailable) else Unavailable(error.message))
         except asyncio.CancelledError:
             _fail(futures, Unavailable("the gateway is shutting down"))
             raise
@@ -86,9 +86,7 @@ class Journal:
             else:
                 await self._one_by_one(accepts, writes)
         else:
-            for future, value in zip(futures, found, strict=True):
-                if not future.done():
-                    future.set_result(value)
+            _tell(futures, found)
 
     async def _one_by_one(self, accepts: Sequence[Accept], writes: Sequence[Waiting]) -> None:
         for accept in accepts:
@@ -108,6 +106,12 @@ def _apply(tx: Transaction, accepts: Sequence[AcceptedInvocation], writes: Seque
     if accepts:
         invocations.insert(tx, accepts)
     return [*(None for _ in accepts), *(write(tx) for write in writes)]
+
+
+def _tell(futures: Sequence[asyncio.Future[Any]], found: Sequence[Any]) -> None:
+    for future, value in zip(futures, found, strict=True):
+        if not future.done():
+            future.set_result(value)
 
 
 def _fail(futures: Sequence[asyncio.Future[Any]], error: BaseException) -> None:

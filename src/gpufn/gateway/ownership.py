@@ -134,7 +134,7 @@ class Ownership:
     def _fenced(self) -> None:
         """We were taken for dead: what we had is somebody else's."""
         log.warning("this gateway was taken for dead; its accepted requests were taken over")
-        for call in [c for c in self._plane.calls.values() if isinstance(c, Accepted)]:
+        for call in [c for c in self._plane.calls.values() if isinstance(c, Accepted) and c.committed]:
             call.lose()
         self._plane.journal.incarnation = new_id()
         self._registered = False

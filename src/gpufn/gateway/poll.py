@@ -71,7 +71,7 @@ class StatusPoll:
     async def _looked(self, until: float) -> bool:
         """Whether this poll is over, or is somebody else's now. Raises Refused."""
         call = self._plane.calls.get(self._id)
-        if isinstance(call, Accepted) and not self._looks:
+        if isinstance(call, Accepted) and call.committed and not self._looks:
             self._allow(call.record)
             call.attach(self._edge, until - loop_now(), self._cors)
             return True

@@ -166,7 +166,7 @@ class Gateway:
         for edge in list(self._service.edges):
             edge.close_if_idle()
         for accepted in self._accepted():
-            accepted.shut_down()
+            accepted.come_again()
         await self._until_quiet(grace)
         for call in list(self._plane.calls.values()):
             call.shut_down()

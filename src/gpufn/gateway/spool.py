@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from gpufn.model.errors import Unavailable
+from gpufn.model.ids import new_id
 from gpufn.model.invocation import Body
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.store.objects import Objects
@@ -105,12 +106,12 @@ class Stores:
         self.tasks = tasks
 
     def request(self, invocation_id: str, hold: Callable[[bool], None]) -> Spool:
-        """For the request of an invocation."""
-        return Spool(self, f"invocations/{invocation_id}/request", hold)
+        """For the request of an invocation; no other one shares its object, whatever id a client chose for it."""
+        return Spool(self, f"invocations/{invocation_id}/request-{new_id()}", hold)
 
     def result(self, invocation_id: str, fence: int, hold: Callable[[bool], None]) -> Spool:
         """For the result of one attempt: two attempts, one of them a zombie's, never share an object."""
-        return Spool(self, f"invocations/{invocation_id}/result-{fence}", hold)
+        return Spool(self, f"invocations/{invocation_id}/result-{fence}-{new_id()}", hold)
 
     def forget(self, key: str) -> None:
         """Remove an object, sometime; the reaper finds what this misses."""

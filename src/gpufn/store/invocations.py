@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gpufn.model.errors import Conflict
 from gpufn.model.invocation import NOBODY, AcceptedInvocation, Body, Outcome
 from gpufn.store.invocation_tables import gateways, invocations as table
 
@@ -42,8 +43,11 @@ class Gateway:
 
 
 def insert(tx: sa.Connection, accepted: Sequence[AcceptedInvocation]) -> None:
-    """Record invocations that are about to be accepted."""
-    tx.execute(table.insert(), [_row(a) for a in accepted])
+    """Record invocations that are about to be accepted. Raises Conflict when one of the ids is taken."""
+    try:
+        tx.execute(table.insert(), [_row(a) for a in accepted])
+    except sa.exc.IntegrityError as error:
+        raise Conflict("a request of that id exists already; choose a fresh UUID") from error
 
 
 def get(tx: sa.Connection, invocation_id: str) -> AcceptedInvocation | None:
@@ -119,6 +123,12 @@ def end_delivery(tx: sa.Connection, invocation_id: str, *, owner: str, arrived: 
     """The client has the result; or its connection broke before that, and the next poll gets it."""
     values = {"owner": ""} if arrived else _NOT_DELIVERED
     tx.execute(_UPDATE_OWNED, values | {"_id": invocation_id, "_owner": owner})
+
+
+def cancel(tx: sa.Connection, invocation_id: str, *, owner: str) -> None:
+    """Forget an invocation that nobody was told of; one of somebody else, or that has ended, stays."""
+    mine = (table.c.id == invocation_id) & (table.c.owner == owner) & table.c.finished_at.is_(None)
+    tx.execute(table.delete().where(mine))
 
 
 def delete(tx: sa.Connection, invocation_ids: Collection[str]) -> None:
