@@ -46,15 +46,7 @@ class Child:
 
     async def start(self) -> None:
         """Start it and wait until it serves. Raises Fatal, with its exit code, when it ends before that."""
-        arguments = [sys.executable, "-m", "gpufn.server.child", self.role, self._name, *map(str, self._descriptors)]
-        process = await asyncio.create_subprocess_exec(
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            pass_fds=self._descriptors,
-            start_new_session=True,  # Ctrl-C is for us to pass on, in order
-        )
-        self._process = process
+        process = self._process = await self._spawn()
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the child has no pipes")
         with contextlib.suppress(ConnectionError):  # it died already: its exit code says why
@@ -70,6 +62,19 @@ class Child:
             code = await process.wait()
             raise Fatal(f"the {self.role} process ended while starting; its own message is above", exit_code=code or 1)
         self._served = True
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        arguments = [sys.executable, "-m", "gpufn.server.child", self.role, self._name, *map(str, self._descriptors)]
+        try:
+            return await asyncio.create_subprocess_exec(
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                pass_fds=self._descriptors,
+                start_new_session=True,  # Ctrl-C is for us to pass on, in order
+            )
+        except OSError as error:  # no memory or no process to be had, or the interpreter is just being replaced
+            raise Fatal(f"the {self.role} process cannot be started: {error}") from error
 
     async def keep(self) -> None:
         """Wait for its death, start it again with back-off, and so on until ``stop``."""
