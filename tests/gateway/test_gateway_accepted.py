@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from gateway_fakes import Seen, read_body
@@ -251,3 +251,33 @@ async def test_a_database_that_cannot_be_used_accepts_nothing() -> None:
         await world.until(lambda: gate.cut == 1)
         assert world.is_quiet
         assert (await world.call("POST", PEXEC, {"NVCF-POLL-SECONDS": "x"})).status == 400
+
+
+async def test_an_attempt_that_is_over_does_not_fail_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the object store answers an attempt that has ended with an error, the attempt that runs goes on."""
+    async with a_world() as world:
+        objects, asked, go_on = world.gateway._plane.stores.objects, asyncio.Event(), asyncio.Event()
+        real = objects.get
+
+        async def late(key: str) -> AsyncIterator[bytes] | None:
+            if asked.is_set():
+                return await real(key)
+            asked.set()
+            await go_on.wait()
+            raise Unavailable("the object store cannot be used now")
+
+        monkeypatch.setattr(objects, "get", late)
+        body, gate = b"x" * (20 * spool.INLINE_MAX), Recorder()
+        await world.deploy(await world.instance(Gate()), await world.instance(Gate()), slots=1)
+        first = await world.call("POST", PINNED, ONE, body)
+        for server in world.servers:  # the second attempt, which is not sent yet, has the other one
+            await server.stop()
+            await asyncio.sleep(1.3)
+        assert asked.is_set()
+        await world.deploy(await world.instance(gate))
+        await world.until(lambda: len(gate.ids) == 1)
+        go_on.set()
+        await asyncio.sleep(0.1)
+        gate.open.set()
+        assert await result_of(world, first["nvcf-reqid"]) == b'{"late":1}'
+        assert gate.bodies == [body]
