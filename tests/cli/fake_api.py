@@ -79,6 +79,12 @@ class FakeApi:
     audit: list[dict[str, Any]] = field(default_factory=list)
     parties: list[str] = field(default_factory=list)
     """Who the function is shared with."""
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    """What a task is when it is looked at, in turn; the last one for ever."""
+    task_lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Tasks, events, results and files, by the name of the list; two to a page."""
+    contents: list[Reply] = field(default_factory=list)
+    """What downloads of result files answer, in turn."""
     position: dict[str, Any] = field(default_factory=dict)
     documents: dict[str, object] = field(default_factory=dict)
     """What GET or POST of a path answers, before anything else is looked at."""
@@ -201,6 +207,20 @@ def _status(api: FakeApi, request: Seen) -> Reply:
     return a_json({"version": "9.9", "uptimeSeconds": 12.5, "backends": backends, "gpus": GPUS})
 
 
+def _task(api: FakeApi, request: Seen) -> Reply:
+    """The next look at the task; looks go on with the last one."""
+    return a_json({"task": api.tasks.pop(0) if len(api.tasks) > 1 else api.tasks[0]})
+
+
+def _task_list(api: FakeApi, request: Seen) -> Reply:
+    path, _, query = request.path.partition("?")
+    kind, given = path.rpartition("/")[2], dict(pair.split("=") for pair in query.split("&"))
+    start = int(given.get("cursor", 0))
+    page = {kind: api.task_lists[kind][start : start + 2]}
+    more = start + 2 < len(api.task_lists[kind])
+    return a_json(page | ({"limit": 2, "cursor": str(start + 2)} if more else {}))
+
+
 F, D = "/v2/nvcf/functions", "/v2/nvcf/deployments/functions"
 ROUTES: list[tuple[str, Callable[[FakeApi, Seen], Reply]]] = [
     (f"GET {F}", lambda api, _: a_json({"functions": api.functions})),
@@ -213,6 +233,12 @@ ROUTES: list[tuple[str, Callable[[FakeApi, Seen], Reply]]] = [
         "GET /v2/gpufn/functions/[^/]+/versions/[^/]+/logs",
         lambda api, _: Reply(200, "".join(json.dumps(line) + "\n" for line in api.logs).encode()),
     ),
+    ("GET /v1/nvct/tasks(/[^/]+/(events|results))?", _task_list),
+    ("GET /v2/gpufn/tasks/[^/]+/results/[^/]+/files", _task_list),
+    ("GET /v2/gpufn/tasks/[^/]+/results/[^/]+/files/[0-9]+", lambda api, _: api.contents.pop(0)),
+    ("POST /v1/nvct/tasks(/[^/]+/cancel)?", _task),
+    ("GET /v1/nvct/tasks/[^/]+", _task),
+    ("DELETE /v1/nvct/tasks/[^/]+", lambda api, _: Reply(204)),
     ("POST /v1/admin/keys", lambda api, _: a_json({"value": "a-token", "expires_at": "2026-01-01T00:00:00.000Z"})),
     ("GET /v2/nvcf/accounts", lambda api, _: a_json({"cloudAccounts": api.accounts})),
     ("(GET|POST|DELETE|PATCH) /v2/nvcf/accounts/[^/]+", _account),

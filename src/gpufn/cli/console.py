@@ -20,14 +20,19 @@ _NOT_COLOR = re.compile(
 GREEN, YELLOW, RED, BOLD = "32", "33", "31", "1"
 COLORS = {
     "ACTIVE": GREEN,
+    "COMPLETED": GREEN,
+    "RUNNING": GREEN,
     "ready": GREEN,
     "works": GREEN,
     "DEPLOYING": YELLOW,
+    "QUEUED": YELLOW,
+    "LAUNCHED": YELLOW,
     "DEGRADING": YELLOW,
     "starting": YELLOW,
     "pending": YELLOW,
     "DEGRADED": RED,
     "ERROR": RED,
+    "ERRORED": RED,
     "errored": RED,
     "unhealthy": RED,
 }

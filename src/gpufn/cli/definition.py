@@ -44,7 +44,7 @@ def body(args: argparse.Namespace, find_image: Callable[[str], Image | None]) ->
         "containerArgs": args.args,
         "description": args.description,
         "tags": args.tag,
-        "containerEnvironment": [_variable(text) for text in args.env] or None,
+        "containerEnvironment": [variable(text) for text in args.env] or None,
     }
     result |= {name: value for name, value in given.items() if value not in (None, "")}
     if not result.get("name"):
@@ -80,7 +80,8 @@ def from_image(image: Image) -> Body:
     return completed({"name": image.name, "containerImage": image.name}, image)
 
 
-def _variable(text: str) -> dict[str, str]:
+def variable(text: str) -> dict[str, str]:
+    """``KEY=VALUE`` of an option, as the API takes it."""
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise Failed(f"--env {text!r} has no value", fix="write it like --env KEY=VALUE", exit=Exit.USAGE)

@@ -71,27 +71,30 @@ def create(session: Session, version: Version, spec: dict[str, Any]) -> dict[str
 def specification(session: Session, version: Version, *, lowest: int, highest: int) -> dict[str, Any]:
     """One GPU specification (control-plane page, section 8.1)."""
     args = session.args
-    gpus = _gpus(session)
-    name = getattr(args, "gpu", None) or _image_gpu(session, version)
-    offered = ", ".join(g["name"] for g in gpus)
-    if name is None:
-        raise Failed(
-            "--gpu: nothing says which GPU this function needs", fix=f"choose one of {offered}", exit=Exit.USAGE
-        )
-    gpu = next((g for g in gpus if g["name"].lower() == name.lower()), None)
-    if gpu is None:
-        raise Failed(f"--gpu {name}: this installation has none", fix=f"choose one of {offered}", exit=Exit.USAGE)
-    types = gpu["instanceTypes"]
-    default = next((t for t in types if t.get("default")), types[0] if types else {"name": ""})
     idle = getattr(args, "idle_to_zero", None)
     return {
-        "gpu": gpu["name"],
-        "instanceType": getattr(args, "instance_type", None) or default["name"],
+        **place(session, version.get("containerImage") or ""),
         "minInstances": lowest,
         "maxInstances": highest,
         "maxRequestConcurrency": getattr(args, "concurrency", 1),
         **({} if idle is None else {"autoscalingConfiguration": {"scaleToZeroIdleTimeout": f"PT{idle}S"}}),
     }
+
+
+def place(session: Session, image: str) -> dict[str, str]:
+    """GPU and instance type: what --gpu and --instance-type say, else what the image and the installation say."""
+    args = session.args
+    gpus = _gpus(session)
+    name = getattr(args, "gpu", None) or _image_gpu(session, image)
+    offered = ", ".join(g["name"] for g in gpus)
+    if name is None:
+        raise Failed("--gpu: nothing says which GPU this image needs", fix=f"choose one of {offered}", exit=Exit.USAGE)
+    gpu = next((g for g in gpus if g["name"].lower() == name.lower()), None)
+    if gpu is None:
+        raise Failed(f"--gpu {name}: this installation has none", fix=f"choose one of {offered}", exit=Exit.USAGE)
+    types = gpu["instanceTypes"]
+    default = next((t for t in types if t.get("default")), types[0] if types else {"name": ""})
+    return {"gpu": gpu["name"], "instanceType": getattr(args, "instance_type", None) or default["name"]}
 
 
 def _idle(text: str) -> int:
@@ -142,10 +145,10 @@ def _gpus(session: Session) -> list[dict[str, Any]]:
     return gpus
 
 
-def _image_gpu(session: Session, version: Version) -> str | None:
-    """What the catalog's image says, if the version runs one."""
+def _image_gpu(session: Session, reference: str) -> str | None:
+    """What the catalog's image says, if that is one."""
     try:
-        image = catalog(session).find(version.get("containerImage") or "")
+        image = catalog(session).find(reference)
     except (Invalid, OSError):
         return None
     return image.function.gpu if image else None

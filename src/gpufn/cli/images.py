@@ -36,16 +36,21 @@ def catalog(session: Session) -> Catalog:
 
 def add(session: Session) -> int:
     """Copy a directory into the catalog."""
-    try:
-        image = catalog(session).add(session.args.directory.expanduser(), session.args.name)
-    except OSError as error:
-        raise _unusable(session, error) from error
+    image = added(session, session.args.directory, session.args.name)
     if session.args.json:
         session.console.json(_document(image))
     else:
         session.console.line(f"added {image.name}")
         session.console.note(f"call it: gpufn invoke {image.name}")
     return 0
+
+
+def added(session: Session, directory: Path, name: str | None = None) -> Image:
+    """The image that a directory became in the catalog, under ``name`` or as its file says."""
+    try:
+        return catalog(session).add(directory.expanduser(), name)
+    except OSError as error:
+        raise _unusable(session, error) from error
 
 
 def list_all(session: Session) -> int:

@@ -41,6 +41,7 @@ COMMANDS = (
     Command("deploy", "start instances of a function", "deploy"),
     Command("undeploy", "stop the instances of a function", "undeploy"),
     Command("function", "create, list, show and delete functions", "functions"),
+    Command("task", "run, watch, list and end tasks, and fetch their results", "tasks"),
     Command("image", "add, list and remove images of the local catalog", "images"),
     Command("logs", "what the instances of a function wrote", "logs"),
     Command("exec", "run a command beside an instance", "exec"),

@@ -34,7 +34,7 @@ def set_one(session: Session) -> int:
     """Add or overwrite one secret of a version."""
     args = session.args
     version = targets.existing(session, args.function)[0]
-    value = _value(args.file, is_object=args.object)
+    value = value_of(args.file, is_object=args.object)
     path = f"/v2/nvcf/secrets/functions/{targets.path_of(version)}"
     session.client.send("PUT", path, {"secrets": [{"name": args.name, "value": value}]})
     if args.json:
@@ -44,7 +44,8 @@ def set_one(session: Session) -> int:
     return 0
 
 
-def _value(file: Path | None, *, is_object: bool) -> Any:
+def value_of(file: Path | None, *, is_object: bool = False) -> Any:
+    """A secret's value, out of a file or of standard input; without the line end that editors add."""
     try:
         text = (sys.stdin.read() if file is None else file.read_text()).removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
