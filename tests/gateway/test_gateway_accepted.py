@@ -281,3 +281,17 @@ async def test_an_attempt_that_is_over_does_not_fail_the_next(monkeypatch: pytes
         gate.open.set()
         assert await result_of(world, first["nvcf-reqid"]) == b'{"late":1}'
         assert gate.bodies == [body]
+
+
+async def test_a_gateway_that_is_replaced_abandons_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls go to the successor, so a gateway that finishes what it has does not take their absence for disinterest."""
+    monkeypatch.setattr("gpufn.gateway.accepted.ABANDON_MIN", 0.1)
+    async with a_world(abandon="reference") as world:
+        gate, old = Gate(), world.gateway
+        request_id = await a_detached_call(world, gate)
+        await world.move_to(world.another("gw-next"))
+        old._plane.tasks.start(old.drain(20, succeeded=True), name="drain")
+        await asyncio.sleep(4.5)
+        assert gate.cut == 0
+        gate.open.set()
+        assert await result_of(world, request_id) == b'{"late":1}'

@@ -282,7 +282,7 @@ class Accepted:
             self._await_poll()
 
     def _await_poll(self) -> None:
-        if self._plane.settings.abandon == "reference":
+        if self._plane.settings.abandon == "reference" and not self._plane.is_replaced:
             self._schedule(loop_now() + max(2.0 * self.record.window, ABANDON_MIN))
         else:
             self._schedule(self._deadline)
@@ -313,7 +313,7 @@ class Accepted:
             self.version.queue.remove(self)
             seconds = self._plane.settings.accepted_timeout
             self.conclude(problem(504, f"no result within {seconds:g} s of the request: {self.describe()[1]}"))
-        elif self._edge is not None:
+        elif self._edge is not None or self._plane.is_replaced:
             self._in_progress()
         else:
             self.version.queue.remove(self)

@@ -75,6 +75,9 @@ class Plane:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     """Sessions of the gRPC port, by the id that clients see."""
 
+    is_replaced: bool = False
+    """Whether a successor has the new connections, and so the polls."""
+
     def now(self) -> float:
         """Loop time."""
         return loop_now()

@@ -158,6 +158,7 @@ class Gateway:
         """
         self._service.stopping = True
         self._service.refusing = not succeeded
+        self._plane.is_replaced = succeeded
         for server in self._servers:
             server.close()
         self._grpc.shut()
