@@ -32,6 +32,7 @@ from gpufn.api import (
     secrets,
     skyway,
     task_results,
+    task_usage,
     tasks,
     telemetries,
     tokens,
@@ -238,7 +239,12 @@ def _twins() -> Iterator[Route]:
             yield Route(route.method, path, route.handler, scopes, across=True)
 
 
-ROUTES = (*IN_AN_ACCOUNT, *ACCOUNTS, *_twins())
+ADMINS_ONLY = (
+    Route("GET", "/v1/nvct/accounts/{ncaId}/usage/gpus", task_usage.get_gpu_usage, ("admin:launch_task",), across=True),
+)
+"""What has no counterpart for keys (tasks page, section 2)."""
+
+ROUTES = (*IN_AN_ACCOUNT, *ACCOUNTS, *_twins(), *ADMINS_ONLY)
 
 
 def build(context: Context) -> FastAPI:
