@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -246,20 +246,33 @@ class ControlWorld:
         return await self.until(reached, within)
 
 
-class NoObjects(Objects):
-    """An object store with nothing in it, where time is virtual and no thread may be waited for."""
+class ObjectsInMemory(Objects):
+    """An object store for virtual time, where no thread may be waited for."""
 
     def __init__(self) -> None:
-        """Nothing to open."""
+        self.kept: dict[str, bytes] = {}
+
+    async def put(self, key: str, content: bytes | AsyncIterable[bytes]) -> None:
+        """Keep it."""
+        self.kept[key] = content if isinstance(content, bytes) else b"".join([piece async for piece in content])
+
+    async def get(self, key: str) -> AsyncIterator[bytes] | None:
+        """In one piece."""
+        return _piece(self.kept[key]) if key in self.kept else None
 
     async def delete(self, *keys: str) -> None:
-        """Nothing to delete."""
+        """Forget them."""
+        for key in keys:
+            self.kept.pop(key, None)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectFacts]:
-        """Nothing to list."""
-        nothing: ObjectFacts
-        for nothing in ():
-            yield nothing
+        """Each is as old as the beginning."""
+        for key, content in [(k, c) for k, c in self.kept.items() if k.startswith(f"{prefix}/")]:
+            yield ObjectFacts(key, len(content), BEGIN)
+
+
+async def _piece(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 def a_context(
@@ -272,7 +285,7 @@ def a_context(
     """Surroundings with nothing in them."""
     return Context(
         db=db or a_database(),
-        objects=NoObjects(),
+        objects=ObjectsInMemory(),
         backend=backend,
         probe=backend.probe,
         hints=Hints(),
