@@ -131,6 +131,7 @@ async def test_lists_are_filtered() -> None:
     """By artifact type and by who made them, comma-separated or repeated, in any case; a wrong word is 400."""
     async with an_installation() as here:
         await made(here)
+        here.clock.advance(1)
         await made(here, artifactTypes=["HELM"], secret=secret("u:p", "charts"))
 
         async def names(query: str) -> list[str]:
