@@ -118,6 +118,19 @@ async def test_rows_31_and_32_specifications_that_break_a_rule(spec: dict[str, A
     assert "deploymentSpecifications[1]" in answer.json()["detail"]
 
 
+async def test_a_list_whose_only_member_is_refused_is_not_called_empty() -> None:
+    """What is wrong is said once, of the member; not that none is left."""
+    async with an_installation() as it:
+        fid, vid = await it.a_function()
+        body = specs_body(a_spec(minInstances=3, maxInstances=2))
+        refused = await it.client.post(deployment_path(fid, vid), json=body)
+        empty = await it.client.post(deployment_path(fid, vid), json=specs_body())
+
+    assert "minInstances 3 must not be greater" in refused.json()["detail"]
+    assert "at least 1 item" not in refused.json()["detail"]
+    assert "at least 1 item" in empty.json()["detail"]
+
+
 async def test_row_31_the_detail_of_a_limit() -> None:
     """The text names the field, the value and the limit."""
     async with an_installation() as it:

@@ -253,10 +253,12 @@ def test_settings_name_their_source(tmp_path: Path) -> None:
     """Each value with where it came from; an unknown name is exit 2."""
     (tmp_path / "gpufn.toml").write_text("[server]\nport = 9999\n")
     shown = run("settings", "--data", str(tmp_path), "--json")
+    table = [line.split()[:2] for line in run("settings", "--data", str(tmp_path)).out.splitlines()]
     (tmp_path / "gpufn.toml").write_text("[server]\nprot = 9999\n")
     wrong = run("settings", "--data", str(tmp_path))
 
     assert {"value": 9999, "source": str(tmp_path / "gpufn.toml")} == shown.json["server.port"]
+    assert ["server.tls", "false"] in table
     assert wrong.code == 2
     assert "server.prot" in wrong.err
 

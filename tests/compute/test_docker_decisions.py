@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 
+from gpufn.compute.backend import LogLine
 from gpufn.compute.docker import credentials, errors, output, reference, spec
 from gpufn.compute.docker.progress import Progress
+from gpufn.compute.process_log import LogFile
 from gpufn.model.errors import Fatal
+from gpufn.model.ids import InstanceId
 from gpufn.settings import DockerSettings
 
 
@@ -102,6 +107,18 @@ def test_limits_are_read_and_nonsense_is_refused() -> None:
     assert spec.limits(DockerSettings(memory="8g")).memory == 8 * 1024**3
     with pytest.raises(Fatal, match=r"docker\.memory"):
         spec.limits(DockerSettings(memory="lots"))
+
+
+def test_the_kept_log_of_a_container_is_no_file_of_a_process(tmp_path: Path) -> None:
+    """After a restart both backends are asked for the log of an instance that has ended; one has it."""
+    process = LogFile(tmp_path / "logs" / "i.log", 1024)
+    os.close(process.create())
+    process.path.write_text("echo listens\n")
+    container = output.kept_file(tmp_path, InstanceId("i"))
+
+    assert output.kept(container) == []
+    output.keep(container, [LogLine("from a container", None)])
+    assert process.last_lines(5) == ["echo listens"]
 
 
 def test_an_account_s_credentials_are_tried_before_the_machine_s() -> None:

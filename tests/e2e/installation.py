@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import httpx
@@ -97,11 +98,18 @@ class Installation:
         assert answer.is_success, (answer.status_code, answer.text)
         return answer.json() if answer.content else None
 
-    def gpufn(self, *arguments: str, stdin: str = "", seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    def gpufn(
+        self,
+        *arguments: str,
+        stdin: str = "",
+        seconds: float = 60,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> subprocess.CompletedProcess[str]:
         """Run the CLI against it."""
         command = [*PROGRAM, *arguments, "--data", str(self.data)]
+        env = {**ENVIRONMENT, **environment}
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, env=ENVIRONMENT, timeout=seconds, check=False
+            command, input=stdin, capture_output=True, text=True, env=env, timeout=seconds, check=False
         )
 
     def deploy(self, *, minimum: int = 1, maximum: int = 1, **changes: Any) -> tuple[str, str]:

@@ -41,6 +41,7 @@ def test_a_backup_under_load_is_restored_whole(tmp_path: Path) -> None:
     restored = tmp_path / "b"
     done = Installation(restored).gpufn("restore", str(file))
     assert done.returncode == 0, done.stderr
+    assert f"`gpufn up --data {restored}`" in done.stderr
     with installed(restored) as there:
         assert (there.data / "admin.key").read_text() == key
         with there.client() as client:

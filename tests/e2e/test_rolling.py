@@ -84,6 +84,7 @@ def test_every_process_is_replaced_without_a_failed_request(tmp_path: Path) -> N
         assert [(a.status_code, a.json()) for a in long] == [(200, {"message": "long"})]
         assert (poll.status_code, poll.json()) == (200, {"message": "kept"})
         assert here.log().count("process replaced") == 4
+        assert "Traceback" not in here.log()
 
 
 def _replaced(here: Installation, before: set[int]) -> bool:

@@ -40,9 +40,14 @@ def test_clients_that_insist_on_tls_are_served(tmp_path: Path, mode: tuple[str, 
             by_address = client.get(url.replace("localhost", "127.0.0.1") + "/health")
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/health", verify=True)
+        trusting = here.gpufn("status", "--url", url, "--key", here.key, environment=found)
+        doubting = here.gpufn("status", "--url", url, "--key", here.key)
 
         assert url.startswith("https://localhost:")
         assert (made.status_code, by_address.status_code) == (200, 200)
+        assert (trusting.returncode, doubting.returncode) == (0, 5), trusting.stderr
+        assert "is not trusted" in doubting.stderr
+        assert "gpufn env" in doubting.stderr
         assert asset.json()["uploadUrl"].startswith(url)
 
 

@@ -84,10 +84,19 @@ def install(app: FastAPI) -> None:
 
 def describe(errors: Sequence[Any]) -> str:
     """Every violation with field path, rejected value and limit (section 3.3)."""
+    errors = [error for error in errors if not _follows(error, errors)]
     parts = [_describe(error) for error in errors[:SHOWN_ERRORS]]
     if len(errors) > SHOWN_ERRORS:
         parts.append(f"and {len(errors) - SHOWN_ERRORS} more")
     return "Validation failed: " + "; ".join(parts)
+
+
+def _follows(error: Mapping[str, Any], errors: Sequence[Any]) -> bool:
+    """Whether a list is too short only because members of it were refused: pydantic counts those that remain."""
+    here = tuple(error.get("loc", ()))
+    return error.get("type") == "too_short" and any(
+        len(other["loc"]) > len(here) and tuple(other["loc"])[: len(here)] == here for other in errors
+    )
 
 
 def _describe(error: Mapping[str, Any]) -> str:

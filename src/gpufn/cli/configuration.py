@@ -26,9 +26,14 @@ def run(session: Session) -> int:
         session.console.json({name: {"value": _plain(value), "source": source} for name, value, source in rows})
     else:
         session.console.table(
-            ("SETTING", "VALUE", "SOURCE"), [(name, str(value), source) for name, value, source in rows]
+            ("SETTING", "VALUE", "SOURCE"), [(name, _shown(value), source) for name, value, source in rows]
         )
     return 0
+
+
+def _shown(value: object) -> str:
+    """As the settings file has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _plain(value: object) -> object:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpufn.cli.exits import Exit, Failed
+from gpufn.cli.exits import Exit, Failed, unreadable
 from gpufn.compute.images import Image
 
 BODY_MAX = 6 * 1024 * 1024
@@ -93,7 +93,8 @@ def _from_file(name: str) -> Body:
         text = sys.stdin.read(BODY_MAX + 1) if name == "-" else _read(Path(name))
         document = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise Failed(f"--file {name}: {error}", fix="give a file with one JSON object", exit=Exit.USAGE) from error
+        cause = f"--file {name}: {unreadable(error)}"
+        raise Failed(cause, fix="give a file with one JSON object", exit=Exit.USAGE) from error
     if not isinstance(document, dict):
         raise Failed(f"--file {name} holds no JSON object", fix="give a file with one JSON object", exit=Exit.USAGE)
     return document

@@ -28,6 +28,11 @@ class Failed(Exception):
         self.cause, self.fix, self.exit = cause, fix, exit
 
 
+def unreadable(error: Exception) -> str:
+    """Why a file cannot be read, without its name and an error number."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def exit_of(status: int) -> Exit:
     """The exit code for an HTTP status by which the platform itself refused."""
     match status:

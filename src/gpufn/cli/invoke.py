@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gpufn.cli import definition, deploy, targets
 from gpufn.cli.answer import Outcome, show
-from gpufn.cli.exits import Exit, Failed
+from gpufn.cli.exits import Exit, Failed, unreadable
 from gpufn.cli.functions import find_image
 from gpufn.cli.session import Session, api_options, output_options
 from gpufn.cli.waiting import Waiting
@@ -161,7 +161,8 @@ def _body(text: str) -> bytes:
             with Path(text[1:]).open("rb") as file:
                 data = file.read(BODY_MAX + 1)
         except (OSError, ValueError) as error:
-            raise Failed(f"BODY {text}: {error}", fix="give a file that can be read", exit=Exit.USAGE) from error
+            cause = f"BODY {text}: {unreadable(error)}"
+            raise Failed(cause, fix="give a file that can be read", exit=Exit.USAGE) from error
     else:
         data = _json(text)
     if len(data) > BODY_MAX:

@@ -19,7 +19,7 @@ from gpufn import __version__
 from gpufn.cli.console import Console
 from gpufn.cli.exits import Exit, Failed, exit_of
 from gpufn.cli.session import Session
-from gpufn.client.errors import ClientError, NotRunning, Refused, TooSlow
+from gpufn.client.errors import BadUrl, ClientError, NotRunning, Refused, TooSlow
 from gpufn.model.errors import Code, Fatal, PlatformError
 from gpufn.settings import ClientSettings, load_client
 
@@ -40,7 +40,7 @@ COMMANDS = (
     Command("invoke", "call a function and print its answer", "invoke"),
     Command("deploy", "start instances of a function", "deploy"),
     Command("undeploy", "stop the instances of a function", "undeploy"),
-    Command("function", "create, list, show and delete functions", "functions"),
+    Command("function", "create, list, show, share and delete functions", "functions"),
     Command("task", "run, watch, list and end tasks, and fetch their results", "tasks"),
     Command("image", "add, list and remove images of the local catalog", "images"),
     Command("logs", "what the instances of a function wrote", "logs"),
@@ -59,12 +59,31 @@ COMMANDS = (
 )
 
 
+SIMILAR = 0.7
+"""How alike a word must be to a command to be taken for a slip of the hand: `invok` is, `task` is no `status`."""
+
+
 class Parser(argparse.ArgumentParser):
     """Reports mistakes the way everything else here is reported."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options["allow_abbrev"] = False
         super().__init__(*args, **options)
+
+        self._interleaving = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in the base class; options may also stand between NAME and a positional that can be left out.
+
+        By itself argparse gives such a positional nothing as soon as an option follows NAME.
+        """
+        if self._interleaving or not any(a.nargs in ("?", "*") for a in self._get_positional_actions()[1:]):
+            return super().parse_known_args(args, namespace)
+        self._interleaving = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._interleaving = False
 
     def error(self, message: str) -> NoReturn:
         raise Failed(message, fix=f"see `{self.prog} --help`", exit=Exit.USAGE)
@@ -109,7 +128,7 @@ def _run(argv: Sequence[str], console: Console, settings: ClientSettings) -> int
     name = next((word for word in argv if not word.startswith("-")), "")
     known = [command.name for command in COMMANDS]
     if name and name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR)
         fix = f"did you mean `gpufn {close[0]}`?" if close else "`gpufn --help` lists the commands"
         raise Failed(f"there is no command {name!r}", fix=fix, exit=Exit.USAGE)
     try:
@@ -144,8 +163,8 @@ def _explain(error: Exception) -> tuple[str | None, str | None, int]:
     match error:
         case Failed():
             return error.cause, error.fix, error.exit
-        case NotRunning():
-            return error.cause, error.fix, Exit.NOT_RUNNING
+        case BadUrl() | NotRunning():
+            return error.cause, error.fix, Exit.USAGE if isinstance(error, BadUrl) else Exit.NOT_RUNNING
         case TooSlow():
             return error.cause, error.fix, Exit.TIMEOUT
         case Refused():

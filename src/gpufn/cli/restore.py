@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,5 +32,6 @@ def run(session: Session) -> int:
     session.console.line(
         f"{settings.data}  {put.rows} rows, {put.objects} objects, {put.files} files of {put.created_at}"
     )
-    session.console.note("start it with `gpufn up`; its keys are those of the backup")
+    where = "" if args.data is None else f" --data {shlex.quote(str(args.data))}"
+    session.console.note(f"start it with `gpufn up{where}`; its keys are those of the backup")
     return 0

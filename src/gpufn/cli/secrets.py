@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpufn.cli import targets
-from gpufn.cli.exits import Exit, Failed
+from gpufn.cli.exits import Exit, Failed, unreadable
 from gpufn.cli.session import Session, api_options, output_options
 
 
@@ -49,7 +49,7 @@ def value_of(file: Path | None, *, is_object: bool = False) -> Any:
     try:
         text = (sys.stdin.read() if file is None else file.read_text()).removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise Failed(f"the value cannot be read: {error}", exit=Exit.USAGE) from error
+        raise Failed(f"the value cannot be read: {unreadable(error)}", exit=Exit.USAGE) from error
     if not is_object:
         return text
     try:

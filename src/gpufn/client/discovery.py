@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gpufn.client.errors import ClientError, NotRunning
+from gpufn.client.errors import BadUrl, ClientError, NotRunning
 from gpufn.settings import ClientSettings
 
 RUNNING = "running.json"
@@ -60,7 +60,7 @@ def checked(url: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise ClientError(f"{url!r} is not an http or https URL", fix="write it like http://127.0.0.1:8080")
+        raise BadUrl(f"{url!r} is not an http or https URL", fix="write it like http://127.0.0.1:8080")
     return url.rstrip("/")
 
 

@@ -14,6 +14,10 @@ class ClientError(Exception):
         self.fix = fix
 
 
+class BadUrl(ClientError):
+    """What was given as the URL of an installation is none."""
+
+
 class NotRunning(ClientError):
     """There is no installation to talk to, or nothing answers where it should be."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,7 +79,9 @@ class Client:
             headers["authorization"] = f"Bearer {key}"
         try:
             local = urlsplit(self.url).hostname in LOOPBACK
-            self._http = httpx.Client(base_url=self.url, headers=headers, transport=transport, trust_env=not local)
+            self._http = httpx.Client(
+                base_url=self.url, headers=headers, transport=transport, trust_env=not local, verify=_trusted(self.url)
+            )
         except (ValueError, UnicodeEncodeError, httpx.InvalidURL) as error:
             raise ClientError(
                 f"cannot talk to {self.url} with this key: {error}", fix="check --url, --key, GPUFN_URL, GPUFN_API_KEY"
@@ -133,12 +136,22 @@ class Client:
             response.close()
 
 
+def _trusted(url: str) -> ssl.SSLContext | bool:
+    """The usual authorities, or those of SSL_CERT_FILE, which `gpufn env` sets; also for this machine's own names."""
+    return httpx.create_ssl_context(trust_env=True) if url.lower().startswith("https:") else True
+
+
 @contextmanager
 def _translated(url: str) -> Iterator[None]:
     """httpx's errors as ours."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise NotRunning(
+                f"the certificate of {url} is not trusted: {error}",
+                fix='`eval "$(gpufn env)"` trusts that of this machine; else name its authority in SSL_CERT_FILE',
+            ) from error
         raise NotRunning(
             f"nothing answers at {url}: {error}", fix="start it with `gpufn up`, or check --url and GPUFN_URL"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -207,6 +208,11 @@ async def _report(backend: LocalBackend) -> Sequence[BackendStatus]:
     return [BackendStatus(name, not problem, problem) for name, problem in (await backend.health()).items()]
 
 
+def _is_no_stop(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn is about something else than streams that end because this process does."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: when to stop is not for it to say."""
 
@@ -221,6 +227,7 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=1,
             )
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_no_stop)  # once, however many servers: it is one function
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -367,7 +367,7 @@ class DockerBackend:
         return self._data / "instances" / instance_id / "secrets"
 
     def _kept(self, instance_id: InstanceId) -> Path:
-        return self._data / "logs" / f"{instance_id}.log"
+        return output.kept_file(self._data, instance_id)
 
 
 async def _cancel(task: asyncio.Task[None] | None) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gpufn.compute.backend import ExecResult, LogLine
+from gpufn.model.ids import InstanceId
 
 LINE_MAX = 64 * 1024
 """Bytes of the longest line; longer ones are split (``backend.LogLine``)."""
@@ -20,6 +21,13 @@ KEPT_BYTES = 4 * 1024 * 1024
 
 _HEADER = 8
 _FRAME_MAX = 1024 * 1024
+
+
+def kept_file(data: Path, instance_id: InstanceId) -> Path:
+    """Where the output of a container is kept. Not where processes write: after a restart both backends are asked for
+    the log of an instance that has ended, and each must find only its own.
+    """
+    return data / "logs" / f"{instance_id}.container.log"
 
 
 class Frames:
