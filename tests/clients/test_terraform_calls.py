@@ -132,16 +132,16 @@ def test_errors_are_worded_as_the_provider_expects(here: Installation) -> None:
     assert stranger["status"] == 401
 
 
-def test_what_is_not_served_is_refused(here: Installation) -> None:
-    """A party that is no account is 400 and a telemetry endpoint 404, so an apply fails instead of lying."""
+def test_what_cannot_be_is_refused(here: Installation) -> None:
+    """A party that is no account and a telemetry endpoint without a place are 400: an apply fails instead of lying."""
     with here.client() as client:
         provider = Provider(client)
         parties = {"authorizedParties": [{"ncaId": "another"}]}
         sharing = provider.call("POST", f"/authorizations/{provider.path}", 400, json=parties).json()
-        telemetry = provider.call("POST", "/telemetries", 404, json={"name": "t"}).json()
+        telemetry = provider.call("POST", "/telemetries", 400, json={"name": "t"}).json()
 
     assert sharing["detail"]
-    assert telemetry["detail"]
+    assert "endpoint" in telemetry["detail"]
 
 
 def test_a_host_name_of_nvidias_is_served_by_path(here: Installation) -> None:
