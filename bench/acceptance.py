@@ -77,8 +77,9 @@ async def live(journal: Journal, record: AcceptedInvocation) -> None:
     """The result comes, is delivered, and has arrived."""
     outcome = Outcome(200, (b"content-type: application/json",), Body(512, b"r" * 512))
     await journal.do(lambda tx: invocations.finish(tx, record.id, fence=1, outcome=outcome, now=utc_now()))
-    await journal.do(lambda tx: invocations.begin_delivery(tx, record.id, owner=record.owner, now=utc_now()))
-    await journal.do(lambda tx: invocations.end_delivery(tx, record.id, owner=record.owner, arrived=True))
+    owner, at = record.owner, utc_now()
+    await journal.do(lambda tx: invocations.begin_delivery(tx, record.id, owner=owner, at=at))
+    await journal.do(lambda tx: invocations.end_delivery(tx, record.id, owner=owner, at=at, arrived=True))
 
 
 async def single_commits(db: ThreadedSqlite, journal: Journal, *, seconds: float, body: int) -> Measured:

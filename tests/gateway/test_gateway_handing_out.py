@@ -116,7 +116,8 @@ async def test_a_result_on_its_way_is_not_forgotten() -> None:
         def due(tx: Transaction) -> list[tuple[str, list[str]]]:
             return invocations.old(tx, finished=utc_now() - timedelta(hours=1), delivered=later, limit=9)
 
-        await db.run(lambda tx: invocations.begin_delivery(tx, request_id, owner="me", now=utc_now()))
+        at = utc_now()
+        await db.run(lambda tx: invocations.begin_delivery(tx, request_id, owner="me", at=at))
         assert await db.run(due) == []
-        await db.run(lambda tx: invocations.end_delivery(tx, request_id, owner="me", arrived=True))
+        await db.run(lambda tx: invocations.end_delivery(tx, request_id, owner="me", at=at, arrived=True))
         assert [found for found, _ in await db.run(due)] == [request_id]

@@ -265,7 +265,7 @@ class World:
         record = work.record
         if record.attempt >= ATTEMPTS:
             self._end(record, "lost")
-        elif invocations.try_again(self.tx, record.id, fence=record.fence, note="broke off"):
+        elif invocations.try_again(self.tx, record, note="broke off"):
             again = replace(record, fence=record.fence + 1, attempt=record.attempt + 1)
             gateway.queue.push(Work(again), always=True)
 
@@ -289,12 +289,12 @@ class World:
             raise Broken(f"I5: account {account} sees {name} of account {self.ledger.accepted[name]}")
         if record.outcome is None:
             return
-        if invocations.begin_delivery(self.tx, name, owner=gateway.incarnation, now=self.wall()):
+        if invocations.begin_delivery(self.tx, name, owner=gateway.incarnation, at=self.wall()):
             self._hand_out(gateway, name, record.outcome, fate=self.random.random() if faults else 1.0)
 
     def _hand_out(self, gateway: Gateway, name: str, outcome: Outcome, *, fate: float) -> None:
         if fate < 0.15:  # the connection breaks first
-            invocations.end_delivery(self.tx, name, owner=gateway.incarnation, arrived=False)
+            invocations.end_delivery(self.tx, name, owner=gateway.incarnation, at=self.wall(), arrived=False)
             return
         if fate < 0.35:  # the gateway dies, before or after the client had it
             self.ledger.doubted.add(name)
@@ -303,7 +303,7 @@ class World:
             self.kill(gateway)
             return
         self._arrived(name, outcome)
-        invocations.end_delivery(self.tx, name, owner=gateway.incarnation, arrived=True)
+        invocations.end_delivery(self.tx, name, owner=gateway.incarnation, at=self.wall(), arrived=True)
 
     def _arrived(self, name: str, outcome: Outcome) -> None:
         self.ledger.results.setdefault(name, []).append(outcome.body.content.decode())

@@ -32,7 +32,7 @@ from gpufn.gateway.slots import Slot
 from gpufn.gateway.spool import Spool
 from gpufn.gateway.ticket import standing
 from gpufn.gateway.version import Version
-from gpufn.model.errors import Conflict, Unavailable
+from gpufn.model.errors import Conflict, OutcomeUnknown, Unavailable
 from gpufn.model.invocation import ABANDONED, AcceptedInvocation, Body, Outcome
 from gpufn.runtime.clock import loop_now, utc_now
 from gpufn.runtime.log import get_logger
@@ -203,13 +203,15 @@ class Accepted:
     async def _raise_fence(self, reason: str) -> bool:
         """Record the next attempt; False when the invocation is not ours."""
         record = self.record
-        try:
-            ours = await self._plane.journal.do(
-                lambda tx: invocations.try_again(tx, record.id, fence=record.fence, note=reason)
-            )
-        except Unavailable as error:
-            log.warning("an attempt could not be recorded", invocation=record.id, error=error.message)
-            return True  # the fence stays what it was: so does what we may write
+        while True:
+            try:
+                ours = await self._plane.journal.do(lambda tx: invocations.try_again(tx, record, note=reason))
+                break
+            except OutcomeUnknown:  # the fence is one of two, and what we may write depends on which
+                await asyncio.sleep(STORE_RETRY)
+            except Unavailable as error:
+                log.warning("an attempt could not be recorded", invocation=record.id, error=error.message)
+                return True  # the fence stays what it was: so does what we may write
         self.record = replace(record, fence=record.fence + 1, attempt=record.attempt + 1, note=reason)
         return ours
 

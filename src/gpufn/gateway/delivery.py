@@ -16,7 +16,7 @@ from gpufn.gateway.deadlines import Timed
 from gpufn.gateway.http1 import ResponseHead
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import Reply, problem
-from gpufn.model.errors import Unavailable
+from gpufn.model.errors import OutcomeUnknown, Unavailable
 from gpufn.model.invocation import AcceptedInvocation, Outcome
 from gpufn.runtime.clock import loop_now, utc_now
 from gpufn.runtime.log import get_logger
@@ -41,7 +41,8 @@ class Delivery:
         self._edge: Edge | None = edge
         self._record = record
         self._cors = cors
-        self._owner = plane.journal.incarnation
+        self._owner, self._at = plane.journal.incarnation, utc_now()
+        """What this delivery is known by."""
         self._task: asyncio.Task[None] | None = None
         self._begun = False
         self._go_on = asyncio.Event()
@@ -53,12 +54,14 @@ class Delivery:
 
     async def run(self) -> None:
         """Claim the right to deliver, then deliver."""
-        record, owner = self._record, self._owner
+        record, owner, at = self._record, self._owner, self._at
         try:
             self._begun = await self._plane.journal.do(
-                lambda tx: invocations.begin_delivery(tx, record.id, owner=owner, now=utc_now())
+                lambda tx: invocations.begin_delivery(tx, record.id, owner=owner, at=at)
             )
         except Unavailable as error:
+            self._begun = isinstance(error, OutcomeUnknown)
+            self._settle(arrived=False)
             self._reply(problem(503, error.message, b"retry-after: 1"))
             return
         edge = self._edge
@@ -125,12 +128,12 @@ class Delivery:
             edge.reply(Reply(reply.status, (*reply.lines, *self._cors), reply.body))
 
     def _settle(self, *, arrived: bool) -> None:
-        record, owner = self._record, self._owner
+        record, owner, at = self._record, self._owner, self._at
         if self._begun:
             self._begun = False
             self._plane.deadlines.cancel(self)
             self._plane.record(
-                lambda tx: invocations.end_delivery(tx, record.id, owner=owner, arrived=arrived), "delivery"
+                lambda tx: invocations.end_delivery(tx, record.id, owner=owner, at=at, arrived=arrived), "delivery"
             )
 
     # what the connection calls

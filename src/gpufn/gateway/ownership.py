@@ -30,6 +30,8 @@ log = get_logger("ownership")
 
 BEATS = 5
 """Beats within one lease."""
+RELIST = 10.0
+"""Seconds between two looks whether everything that is ours is in our hands."""
 
 
 class Silence:
@@ -65,6 +67,9 @@ class Ownership:
         self._silence = Silence(self._lease)
         self._registered = False
         self._released = False
+        self._relist_at = float("-inf")
+        self._missing: dict[str, int] = {}
+        """Fence by id of what is ours by the table only, as last seen."""
 
     async def run(self) -> None:
         """Beat and look, until cancelled."""
@@ -110,8 +115,13 @@ class Ownership:
             self._fenced()
             return
         dead = self._silence.dead(gateways, owners, me=journal.incarnation, now=loop_now())
-        if (dead or NOBODY in owners) and self._snapshot.ready:  # before that, versions are not known
+        if not self._snapshot.ready:  # before that, versions are not known
+            return
+        if dead or NOBODY in owners:
             await self._take_over(dead)
+        if journal.incarnation in owners and loop_now() >= self._relist_at:
+            self._relist_at = loop_now() + RELIST
+            await self._relist()
 
     async def _take_over(self, dead: set[str]) -> None:
         owner = self._plane.journal.incarnation
@@ -124,6 +134,20 @@ class Ownership:
         if claimed:
             log.warning("taking over accepted requests", count=len(claimed), of=sorted(dead))
         for record in claimed:
+            self.resume(record)
+
+    async def _relist(self) -> None:
+        """What is recorded as ours and is not in our hands: memory makes it fast, the table makes it true.
+
+        Seen twice, so that nothing is taken up again that ends just now.
+        """
+        owner, calls = self._plane.journal.incarnation, self._plane.calls
+        held = await self._plane.journal.do(lambda tx: invocations.held_by(tx, owner))
+        missing = {record.id: record.fence for record in held if record.id.encode() not in calls}
+        forgotten = [record for record in held if self._missing.get(record.id) == missing.get(record.id, -1)]
+        self._missing = missing
+        for record in forgotten:
+            log.warning("taking up an accepted request that was left lying", invocation=record.id)
             self.resume(record)
 
     def resume(self, record: AcceptedInvocation) -> None:

@@ -26,8 +26,11 @@ LINE_END = b"\r\n"
 _ID = table.c.id == sa.bindparam("_id")
 _GET = table.select().where(_ID)
 _UPDATE_HELD = table.update().where(_ID, table.c.fence == sa.bindparam("_fence"), table.c.finished_at.is_(None))
-_UPDATE_OWNED = table.update().where(_ID, table.c.owner == sa.bindparam("_owner"))
-_BEGIN_DELIVERY = table.update().where(_ID, table.c.finished_at.is_not(None), table.c.delivered_at.is_(None))
+_THIS_DELIVERY = (table.c.owner == sa.bindparam("_owner")) & (table.c.delivered_at == sa.bindparam("_at"))
+_BEGIN_DELIVERY = table.update().where(
+    _ID, table.c.finished_at.is_not(None), table.c.delivered_at.is_(None) | _THIS_DELIVERY
+)
+_END_DELIVERY = table.update().where(_ID, _THIS_DELIVERY)
 _OWNERS = sa.select(table.c.owner).where(table.c.owner != "").distinct()
 _GATEWAYS = gateways.select()
 _BEAT = gateways.update().where(gateways.c.incarnation == sa.bindparam("_incarnation")).values(beat=gateways.c.beat + 1)
@@ -62,12 +65,16 @@ def finish(tx: sa.Connection, invocation_id: str, *, fence: int, outcome: Outcom
     return tx.execute(_UPDATE_HELD, values | {"_id": invocation_id, "_fence": fence}).rowcount == 1
 
 
-def try_again(tx: sa.Connection, invocation_id: str, *, fence: int, note: str) -> bool:
-    """The attempt failed for ``note``; the owner begins the next with ``fence + 1``. False when it is not ours."""
+def try_again(tx: sa.Connection, held: AcceptedInvocation, *, note: str) -> bool:
+    """The attempt failed for ``note``; the owner begins the next, with the next fence. False when it is not ours.
+
+    Nobody else raises the fence and leaves the owner, so doing this twice is the same as once.
+    """
     done = tx.execute(
         table.update()
-        .where(table.c.id == invocation_id, table.c.fence == fence, table.c.finished_at.is_(None))
-        .values(fence=fence + 1, attempt=table.c.attempt + 1, note=note)
+        .where(table.c.id == held.id, table.c.owner == held.owner, table.c.finished_at.is_(None))
+        .where(table.c.fence.in_([held.fence, held.fence + 1]))
+        .values(fence=held.fence + 1, attempt=held.attempt + 1, note=note)
     )
     return done.rowcount == 1
 
@@ -114,15 +121,25 @@ def claim(tx: sa.Connection, owner: str, *, of: Collection[str], note: str) -> l
     return claimed
 
 
-def begin_delivery(tx: sa.Connection, invocation_id: str, *, owner: str, now: datetime) -> bool:
-    """``owner`` hands the result to a poll; False when that was done before, or there is no result."""
-    return tx.execute(_BEGIN_DELIVERY, {"_id": invocation_id, "delivered_at": now, "owner": owner}).rowcount == 1
+def held_by(tx: sa.Connection, owner: str) -> list[AcceptedInvocation]:
+    """What that owner has not finished: at most CLAIM_MAX, oldest first."""
+    query = table.select().where(table.c.owner == owner, table.c.finished_at.is_(None))
+    return [_load(row) for row in tx.execute(query.order_by(table.c.accepted_at).limit(CLAIM_MAX))]
 
 
-def end_delivery(tx: sa.Connection, invocation_id: str, *, owner: str, arrived: bool) -> None:
+def begin_delivery(tx: sa.Connection, invocation_id: str, *, owner: str, at: datetime) -> bool:
+    """``owner`` hands the result to a poll; False when that was done before, or there is no result.
+
+    ``owner`` and ``at`` name the delivery: beginning the same one twice is the same as once.
+    """
+    mark = {"_id": invocation_id, "_owner": owner, "_at": at, "delivered_at": at, "owner": owner}
+    return tx.execute(_BEGIN_DELIVERY, mark).rowcount == 1
+
+
+def end_delivery(tx: sa.Connection, invocation_id: str, *, owner: str, at: datetime, arrived: bool) -> None:
     """The client has the result; or its connection broke before that, and the next poll gets it."""
     values = {"owner": ""} if arrived else _NOT_DELIVERED
-    tx.execute(_UPDATE_OWNED, values | {"_id": invocation_id, "_owner": owner})
+    tx.execute(_END_DELIVERY, values | {"_id": invocation_id, "_owner": owner, "_at": at})
 
 
 def cancel(tx: sa.Connection, invocation_id: str, *, owner: str) -> None:
@@ -152,20 +169,13 @@ def known(tx: sa.Connection, invocation_ids: Collection[str]) -> set[str]:
     return set(tx.execute(sa.select(table.c.id).where(table.c.id.in_(invocation_ids))).scalars())
 
 
-def stored_bytes(tx: sa.Connection) -> int:
-    """Bytes of all results that are kept."""
-    return int(tx.execute(sa.select(sa.func.coalesce(sa.func.sum(table.c.result_size), 0))).scalar_one())
-
-
 # ---------------------------------------------------------------------- gateways
 
 
-def register(tx: sa.Connection, gateway: Gateway) -> str:
-    """A gateway begins, in place of an earlier one of that name; returns the earlier incarnation, or ``""``."""
-    earlier = tx.execute(sa.select(gateways.c.incarnation).where(gateways.c.name == gateway.name)).scalar()
+def register(tx: sa.Connection, gateway: Gateway) -> None:
+    """A gateway begins, in place of an earlier one of that name."""
     tx.execute(gateways.delete().where(gateways.c.name == gateway.name))
     tx.execute(gateways.insert().values(name=gateway.name, incarnation=gateway.incarnation, beat=gateway.beat))
-    return earlier or ""
 
 
 def beat(tx: sa.Connection, incarnation: str) -> bool:
