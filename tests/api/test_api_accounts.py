@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from api_building import OTHER_ACCOUNT, Installation, a_body, an_installation, bearer, version_path
+from api_building import NOW, OTHER_ACCOUNT, RANDOM_ID, Installation, a_body, an_installation, bearer, version_path
 
 from gpufn.auth.tokens import Signer, new_keys
 from gpufn.model.access import USER_SCOPES
+from gpufn.model.event import Event, EventKind
+from gpufn.model.ids import AccountId, FunctionId, VersionId
+from gpufn.model.usage import Usage
 from gpufn.settings import IdentitySettings
-from gpufn.store import keys
+from gpufn.store import events, keys, usage
+from gpufn.store.database import Transaction
 
 ACCOUNTS = "/v2/nvcf/accounts"
 ACME = f"{ACCOUNTS}/acme"
@@ -160,6 +164,50 @@ async def test_nothing_of_a_deleted_account_comes_back_with_its_name() -> None:
     assert made.status_code == 200, made.text
     assert left.json()["telemetries"] == []
     assert secrets == 0
+
+
+async def test_what_was_told_of_an_account_ends_with_it() -> None:
+    """Events and usage outlive functions, but not the account: the next of that name is somebody else."""
+    acme = AccountId("acme")
+    event = Event(NOW, EventKind.VERSION_CREATED, "made", acme, FunctionId(RANDOM_ID), VersionId(RANDOM_ID))
+
+    def leave_behind(tx: Transaction) -> None:
+        events.insert(tx, [event])
+        usage.add(tx, acme, RANDOM_ID, RANDOM_ID, hour=NOW, more=Usage(gpu_seconds=7.0))
+
+    async with an_installation() as it:
+        who = admin(it)
+        await it.client.post(ACME, json={"name": "Acme"}, headers=who)
+        await it.context.db.run(leave_behind)
+        old = await told(it)
+        gone = await it.client.delete(ACME, headers=who)
+        await it.client.post(ACME, json={"name": "Acme"}, headers=who)
+        new = await told(it)
+
+    assert (old, gone.status_code, new) == ((1, 1), 204, (0, 0))
+
+
+async def told(it: Installation) -> tuple[int, int]:
+    """How many events, and how many used versions, a key of acme is told of."""
+    key = bearer(await it.a_key(nca_id=AccountId("acme")))
+    told_events = await it.client.get("/v2/gpufn/events", headers=key)
+    used = await it.client.get("/v2/gpufn/usage", headers=key)
+    return len(told_events.json()["events"]), len(used.json()["versions"])
+
+
+async def test_an_account_with_tasks_stays() -> None:
+    """A task is a thing the account owns: 400 until it is deleted, and not an error of ours."""
+    async with an_installation() as it:
+        who = admin(it)
+        await it.client.post(ACME, json={"name": "Acme"}, headers=who)
+        gpu = {"gpu": "H100", "instanceType": "ON-PREM.GPU.H100_1x"}
+        body = {"name": "t", "gpuSpecification": gpu, "containerImage": "job:1", "resultHandlingStrategy": "NONE"}
+        made = await it.client.post("/v1/nvct/accounts/acme/tasks", json=body, headers=who)
+        refused = await it.client.delete(ACME, headers=who)
+
+    assert made.status_code == 200, made.text
+    assert refused.status_code == 400, refused.text
+    assert "tasks" in refused.json()["detail"]
 
 
 async def test_clients_are_associated_and_parted() -> None:

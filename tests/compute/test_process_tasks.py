@@ -174,6 +174,28 @@ async def test_links_lead_nowhere(tmp_path: Path) -> None:
         [piece async for piece in files.read("t", "dir", "key")]
 
 
+async def test_the_next_attempt_is_not_led_out_of_its_directory(tmp_path: Path) -> None:
+    """A task that put a link, or a file, in the place of its results directory opens and deletes nothing elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (elsewhere / "progress").write_text("somebody's")
+    files = LocalTaskFiles(tmp_path / "tasks")
+    results = Path(await files.prepare("t")) / "results"
+    results.rmdir()
+    results.symlink_to(elsewhere)
+
+    await files.prepare("t")
+
+    assert elsewhere.stat().st_mode & 0o777 == 0o700
+    assert (elsewhere / "progress").read_text() == "somebody's"
+    assert results.is_dir()
+    assert not results.is_symlink()
+    results.rmdir()
+    results.write_text("in the way")
+    await files.prepare("t")
+    assert results.is_dir()
+
+
 async def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A result of more files than are kept is refused."""
     monkeypatch.setattr("gpufn.compute.task_files.FILES_MAX", 2)

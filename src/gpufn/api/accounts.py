@@ -16,7 +16,7 @@ from gpufn.model.access import Principal
 from gpufn.model.account import Account, Client
 from gpufn.model.errors import Conflict, Forbidden, Invalid, NotFound
 from gpufn.model.ids import DEFAULT_ACCOUNT, AccountId, KeyId
-from gpufn.store import accounts, authorizations, functions, keys
+from gpufn.store import accounts, authorizations, functions, keys, tasks
 from gpufn.store.database import Transaction
 from gpufn.wire.accounts import (
     AccountDto,
@@ -104,7 +104,7 @@ async def update_account(
 
 
 async def delete_account(caller: Caller, context: Ctx, *, nca_id: AccountPath) -> Response:
-    """Remove an account that owns no functions and shares in none; its keys and clients end with it."""
+    """Remove an account that owns no functions and tasks and shares in none; its keys and clients end with it."""
     _require_token(caller)
 
     def write(tx: Transaction) -> list[KeyId]:
@@ -113,6 +113,8 @@ async def delete_account(caller: Caller, context: Ctx, *, nca_id: AccountPath) -
             raise Invalid(f"Account '{nca_id}' is this installation's own; it cannot be deleted")
         if functions.count(tx, nca_id) or authorizations.functions_naming(tx, nca_id):
             raise Invalid(f"Account '{nca_id}' still owns functions, or some are shared with it; delete those first")
+        if tasks.count(tx, nca_id):
+            raise Invalid(f"Account '{nca_id}' still owns tasks; delete those first, which takes a moment")
         ended = [k.id for k in keys.of_account(tx, nca_id)]
         accounts.delete(tx, nca_id)
         return ended

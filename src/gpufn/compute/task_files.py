@@ -7,6 +7,7 @@ everything has a bound.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
@@ -18,6 +19,8 @@ from typing import BinaryIO, Protocol
 
 from gpufn.compute.backend import BackendError
 
+RESULTS = "results"
+"""Name of the results directory."""
 PROGRESS = "progress"
 """Name of the progress file in the results directory (tasks page, section 10)."""
 PROGRESS_MAX = 1024 * 1024
@@ -25,6 +28,7 @@ PROGRESS_MAX = 1024 * 1024
 FILES_MAX = 10_000
 """Most files in one result."""
 CHUNK = 1024 * 1024
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ITS_OWN_DOING = frozenset({errno.ENOENT, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENXIO})
 """What can be wrong with a file because its task made it so."""
 
@@ -80,13 +84,11 @@ class LocalTaskFiles:
     async def prepare(self, task_id: str) -> str:
         """Open to every user of a container; ``root`` itself is ours alone."""
         directory = self._root / task_id
-        results = directory / "results"
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in (directory, results):
-                path.mkdir(exist_ok=True)
-                path.chmod(0o777)
-            (results / PROGRESS).unlink(missing_ok=True)
+            directory.mkdir(exist_ok=True)
+            directory.chmod(0o777)
+            _prepare_results(directory)
         except OSError as error:
             raise BackendError(f"{directory} cannot be prepared: {error}") from error
         return str(directory)
@@ -124,7 +126,7 @@ class LocalTaskFiles:
         await asyncio.to_thread(shutil.rmtree, self._root / task_id, ignore_errors=True)
 
     def _results(self, task_id: str) -> Path:
-        return self._root / task_id / "results"
+        return self._root / task_id / RESULTS
 
 
 def _open(results: Path, relative: str) -> BinaryIO:
@@ -138,6 +140,33 @@ def _open(results: Path, relative: str) -> BinaryIO:
         os.close(descriptor)
         raise FileNotFoundError(errno.ENOENT, "not a regular file of the task", str(path))
     return os.fdopen(descriptor, "rb")
+
+
+def _prepare_results(directory: Path) -> None:
+    """An earlier attempt may have put anything into ``directory``, a link out of it as well: none is followed."""
+    top = os.open(directory, DIRECTORY)
+    try:
+        results = _folder(top, RESULTS)
+    finally:
+        os.close(top)
+    try:
+        os.fchmod(results, 0o777)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(PROGRESS, dir_fd=results)
+    finally:
+        os.close(results)
+
+
+def _folder(top: int, name: str) -> int:
+    """The folder ``name`` of an open directory, in place of whatever else has that name; its descriptor."""
+    try:
+        return os.open(name, DIRECTORY, dir_fd=top)
+    except NotADirectoryError:
+        os.unlink(name, dir_fd=top)
+    except FileNotFoundError:
+        pass
+    os.mkdir(name, dir_fd=top)
+    return os.open(name, DIRECTORY, dir_fd=top)
 
 
 def _within(where: Path, results: Path) -> bool:

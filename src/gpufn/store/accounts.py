@@ -13,10 +13,12 @@ from gpufn.store.tables import (
     accounts as table,
     assets,
     clients,
+    events,
     key_owners,
     keys,
     registry_credentials,
     telemetries,
+    usage,
 )
 
 
@@ -44,17 +46,17 @@ def save(tx: sa.Connection, account: Account) -> None:
 
 
 def delete(tx: sa.Connection, nca_id: str) -> None:
-    """Remove an account that owns no functions any more, with all it has besides (control-plane page, section 19): what
-    stayed would belong to the next account of that name. Assets expire at once; their content goes with that.
+    """Remove an account that owns no functions and tasks any more, with all it has besides (control-plane page,
+    section 19): what stayed would belong to the next account of that name. Assets expire at once; their
+    content goes with that.
     """
     for holder, place in ((telemetries, telemetry_place), (registry_credentials, registry_place)):
         for found in tx.execute(sa.select(holder.c.id).where(holder.c.nca_id == nca_id)).scalars().all():
             secrets.delete(tx, place(nca_id, found))
         tx.execute(holder.delete().where(holder.c.nca_id == nca_id))
     tx.execute(assets.update().where(assets.c.nca_id == nca_id).values(expires_at=assets.c.created_at))
-    tx.execute(clients.delete().where(clients.c.nca_id == nca_id))
-    tx.execute(key_owners.delete().where(key_owners.c.nca_id == nca_id))
-    tx.execute(keys.delete().where(keys.c.nca_id == nca_id))
+    for theirs in (clients, key_owners, keys, events, usage):
+        tx.execute(theirs.delete().where(theirs.c.nca_id == nca_id))
     tx.execute(table.delete().where(table.c.nca_id == nca_id))
 
 

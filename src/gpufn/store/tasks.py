@@ -178,6 +178,11 @@ def results_page(tx: sa.Connection, task_id: str, *, limit: int, after: Cursor |
     return [TaskResult(**row._mapping) for row in _page(tx, results, task_id, limit, after)]
 
 
+def count(tx: sa.Connection, nca_id: str) -> int:
+    """How many tasks the account has, in whatever status."""
+    return tx.execute(sa.select(sa.func.count()).where(table.c.nca_id == nca_id)).scalar_one()
+
+
 def active(tx: sa.Connection, nca_id: str) -> list[Task]:
     """The tasks of the account that are queued, launched or running."""
     query = table.select().where(
