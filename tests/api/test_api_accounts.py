@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from api_building import NOW, OTHER_ACCOUNT, RANDOM_ID, Installation, a_body, an_installation, bearer, version_path
 
+from gpufn.auth.keyservice import SERVICES
 from gpufn.auth.tokens import Signer, new_keys
 from gpufn.model.access import USER_SCOPES
 from gpufn.model.event import Event, EventKind
@@ -16,6 +18,7 @@ from gpufn.model.usage import Usage
 from gpufn.settings import IdentitySettings
 from gpufn.store import events, keys, usage
 from gpufn.store.database import Transaction
+from gpufn.wire.scalars import format_time
 
 ACCOUNTS = "/v2/nvcf/accounts"
 ACME = f"{ACCOUNTS}/acme"
@@ -343,6 +346,25 @@ async def test_the_admin_token_is_made_with_a_key_and_worth_no_more_than_it() ->
     assert made.status_code == 200
     assert made.json()["expires_at"] == "2026-11-24T13:00:00.123Z"
     assert [a.status_code for a in (works, chained, denied, nobody, late, revoked)] == [200, 403, 403, 401, 401, 401]
+
+
+async def test_an_admin_token_ends_when_its_key_may_not_ask_for_one_any_more() -> None:
+    """A key whose authorizations no longer have account_setup takes the tokens made with it along."""
+    service = {"Key-Issuer-Id": "nvcf-api", "Key-Owner-Id": "someone"}
+    policy = {"aud": SERVICES[0].id, "resources": [], "scopes": ["account_setup"]}
+    body = {"description": "k", "expires_at": format_time(NOW + timedelta(days=1))}
+    async with an_installation() as it:
+        authorizations = {"authorizations": {"policies": [policy]}}
+        made = (await it.client.post("/v1/keys", json=body | authorizations, headers=service)).json()
+        issued = await it.client.post("/v1/admin/keys", json={}, headers=bearer(made["value"]))
+        token = bearer(issued.json()["value"])
+        works = await it.client.get(ACCOUNTS, headers=token)
+        it.clock.advance(3)
+        lesser = {"authorizations": {"policies": [policy | {"scopes": ["list_functions"]}]}}
+        taken = await it.client.put(f"/v1/keys/{made['id']}/authorizations", json=lesser, headers=service)
+        ended = await it.client.get(ACCOUNTS, headers=token)
+
+    assert [a.status_code for a in (issued, works, taken, ended)] == [200, 200, 200, 401]
 
 
 async def test_an_open_issuer_asks_for_nothing() -> None:

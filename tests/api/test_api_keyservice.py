@@ -179,6 +179,20 @@ async def test_a_key_that_does_not_work_is_not_allowed_whatever_the_reason() -> 
     assert refused.status_code == 403
 
 
+async def test_no_scope_is_too_far_down_a_list_to_be_looked_at() -> None:
+    """An evaluation shows the whole policy, so the whole of it is checked against what its maker may grant."""
+    async with an_installation() as it:
+        tenant = CLI | bearer(await it.a_key(scopes=["manage_keys"]))
+        scopes = [""] * 300 + ["deploy_function"]
+        refused = await it.client.post("/v1/keys", json=a_request(a_policy(scopes=scopes)), headers=tenant)
+        resources: list[dict[str, str]] = [{}] * 300 + [{"type": "account-functions", "id": "*"}]
+        limited = CLI | bearer(await it.a_key(scopes=["manage_keys"], resources=[]))
+        policy = a_policy(scopes=[], resources=resources)
+        beyond = await it.client.post("/v1/keys", json=a_request(policy), headers=limited)
+
+    assert (refused.status_code, beyond.status_code) == (403, 403), (refused.text, beyond.text)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "detail"),
     [

@@ -81,6 +81,23 @@ async def test_a_key_without_a_body_inherits() -> None:
     assert narrower.status_code == 200
 
 
+async def test_a_key_for_own_functions_grants_no_shared_one() -> None:
+    """account-functions:* reaches what the account owns, so no key made with it reaches what others share."""
+    async with an_installation() as it:
+        fid, vid = await it.a_function()
+        maker = bearer(
+            await it.a_key(scopes=["manage_keys"], resources=[Resource("account-functions", "*")], nca_id=OTHER_ACCOUNT)
+        )
+        own = bearer(await it.a_key(scopes=["manage_keys"], resources=[Resource("account-functions", "*")]))
+        answers = [
+            await it.client.post(KEYS, headers=who, json={"resources": [{"type": "function", "id": f"{fid}/{end}"}]})
+            for who in (maker, own)
+            for end in ("*", vid)
+        ]
+
+    assert [a.status_code for a in answers] == [403, 403, 200, 200]
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -109,13 +109,16 @@ RESOURCES = st.sampled_from(
 )
 
 
-@given(held=st.lists(RESOURCES), wanted=st.lists(RESOURCES))
-def test_nobody_grants_reach_that_they_have_not(held: list[Resource], wanted: list[Resource]) -> None:
-    """A key made by a key reaches no version that its maker does not reach."""
+@given(held=st.lists(RESOURCES), wanted=st.lists(RESOURCES), owned=st.booleans())
+def test_nobody_grants_reach_that_they_have_not(held: list[Resource], wanted: list[Resource], *, owned: bool) -> None:
+    """A key made by a key reaches no version that its maker does not reach, own or shared."""
     maker = a_caller(*held)
     try:
-        made = a_caller(*access.granted_resources(maker, wanted))
+        made = a_caller(*access.granted_resources(maker, wanted, owns=lambda function_id: owned))
     except (Forbidden, Invalid):
+        return
+    if not owned:
+        assert not made.reaches_shared(FID, VID) or maker.reaches_shared(FID, VID)
         return
     assert not made.reaches_account() or maker.reaches_account()
     assert not made.reaches_function(FID) or maker.reaches_function(FID)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from fastapi import Response
 
 from gpufn.api.context import Ctx
@@ -9,8 +12,9 @@ from gpufn.api.parameters import KeyIdPath
 from gpufn.api.security import Caller
 from gpufn.auth.access import granted_resources, granted_scopes
 from gpufn.auth.keys import mint
+from gpufn.model.access import Principal, Resource
 from gpufn.model.errors import Invalid, NotFound
-from gpufn.store import keys
+from gpufn.store import functions, keys
 from gpufn.store.database import Transaction
 from gpufn.wire.keys import CreateKeyRequest, KeyDto, KeyResponse, KeysResponse
 
@@ -28,13 +32,13 @@ async def create_key(caller: Caller, context: Ctx, *, body: CreateKeyRequest | N
     if end is not None and end <= now:
         raise Invalid("expiresAt: must be in the future")
     scopes = sorted(caller.scopes) if body.scopes is None else body.scopes
-    resources = body.wanted_resources()
+    resources = await context.db.run(lambda tx: _resources(tx, caller, body))
     key, value = mint(
         pepper=context.pepper,
         nca_id=caller.nca_id,
         owner=caller.subject,
         scopes=granted_scopes(caller, scopes),
-        resources=caller.resources if resources is None else granted_resources(caller, resources),
+        resources=resources,
         now=now,
         description=body.description,
         expires_at=end,
@@ -48,6 +52,13 @@ async def create_key(caller: Caller, context: Ctx, *, body: CreateKeyRequest | N
     await context.db.run(write)
     context.hints.hint("key", key.id)
     return KeyResponse(key=KeyDto.of(key, value))
+
+
+def _resources(tx: Transaction, caller: Principal, body: CreateKeyRequest) -> Sequence[Resource]:
+    wanted = body.wanted_resources()
+    if wanted is None:
+        return caller.resources
+    return granted_resources(caller, wanted, owns=partial(functions.owns, tx, caller.nca_id))
 
 
 async def list_keys(caller: Caller, context: Ctx) -> KeysResponse:

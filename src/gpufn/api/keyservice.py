@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, TypeAlias
+from functools import partial
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import Header, Path, Response
 
@@ -20,9 +21,9 @@ from gpufn.auth import keyservice as rules
 from gpufn.auth.access import grantable, grantable_resources
 from gpufn.auth.keys import digest, matches, mint, parse
 from gpufn.auth.keyservice import Service
-from gpufn.model.access import SUPER_SCOPE, ApiKey, KeyOwner, KeyStatus, OwnerStatus, Principal
+from gpufn.model.access import SUPER_SCOPE, ApiKey, KeyOwner, KeyStatus, OwnerStatus, Principal, Resource
 from gpufn.model.errors import Exhausted, Forbidden, Invalid, NotFound
-from gpufn.store import keys
+from gpufn.store import functions, keys
 from gpufn.store.database import Transaction
 from gpufn.wire.keyservice import (
     AuthorizationsRequest,
@@ -59,6 +60,7 @@ async def create_key(
     """Make a key of the owner that the headers name. Its value is in this answer and can never be read again."""
     service, owner_id, now = rules.service(issuer), _owner(owner), context.now()
     authorizations = rules.check_authorizations(body.authorizations)
+    resources = await context.db.run(lambda tx: _resources(tx, caller, authorizations))
     key, value = mint(
         pepper=context.pepper,
         nca_id=caller.nca_id,
@@ -66,7 +68,7 @@ async def create_key(
         description=rules.check_description(body.description),
         expires_at=rules.check_end(body.expires_at, now),
         scopes=grantable(caller, rules.scopes_of(authorizations)),
-        resources=grantable_resources(caller, rules.resources_of(authorizations)),
+        resources=resources,
         now=now,
     )
     audiences = rules.check_audiences(body.audience_service_ids, service)
@@ -130,7 +132,6 @@ async def set_authorizations(
     """Replace what a key grants."""
     value, now = rules.check_authorizations(body.authorizations), context.now()
     scopes = grantable(caller, rules.scopes_of(value))
-    resources = grantable_resources(caller, rules.resources_of(value))
 
     def change(tx: Transaction) -> ApiKey:
         service, owner_id = rules.service(issuer), _owner(owner)
@@ -138,6 +139,7 @@ async def set_authorizations(
         if key.status(now) is not KeyStatus.ACTIVE:
             raise Invalid("Key is not active")
         _slow_down(keys.of_owner(tx, caller.nca_id, owner_id, service.id), context)
+        resources = _resources(tx, caller, value)
         return replace(key, authorizations=value, scopes=scopes, resources=resources, changed_at=now)
 
     return await _changed(context, change)
@@ -326,6 +328,11 @@ async def _evaluated(context: Context, value: str, service: Service) -> Evaluati
     if key is None or policy is None or not key.is_valid(context.now()):
         return EvaluationResult(allowed=False)
     return EvaluationResult(allowed=True, ncaId=key.nca_id, ownerId=key.owner, policy=policy)
+
+
+def _resources(tx: Transaction, caller: Principal, authorizations: Any) -> tuple[Resource, ...]:
+    wanted = rules.resources_of(authorizations)
+    return grantable_resources(caller, wanted, owns=partial(functions.owns, tx, caller.nca_id))
 
 
 def _owner(owner: str | None) -> str:

@@ -13,7 +13,7 @@ from gpufn.api.context import Context
 from gpufn.auth import keys as auth_keys
 from gpufn.auth.access import of_claims, principal, require_scope
 from gpufn.auth.tokens import verify
-from gpufn.model.access import ApiKey, Principal
+from gpufn.model.access import SUPER_SCOPE, ApiKey, Principal
 from gpufn.model.errors import Forbidden, NotFound, Unauthenticated
 from gpufn.store import accounts, keys as stored
 from gpufn.store.database import Transaction
@@ -54,9 +54,10 @@ async def _by_token(context: Context, token: str) -> Principal:
 
     def read(tx: Transaction) -> Principal:
         key = stored.get(tx, claims.key_id) if claims.key_id is not None else None
-        if claims.key_id is not None and (key is None or not key.is_valid(now)):
+        if claims.key_id is not None and (key is None or not key.is_valid(now) or SUPER_SCOPE not in key.scopes):
             raise Unauthenticated(
-                "the API key that this token was made with is revoked or expired; ask for a token with another key",
+                "the API key that this token was made with is revoked, expired or without scope account_setup; ask for "
+                "a token with another key",
                 challenge='Bearer error="invalid_token"',
             )
         client = accounts.client(tx, claims.client) if not claims.nca_id else None

@@ -6,8 +6,8 @@ filtered silently (control-plane page, section 4.3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import assert_never
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias, assert_never
 
 from gpufn.auth.tokens import Claims
 from gpufn.model.access import ALL_RESOURCES, SUPER_SCOPE, USER_SCOPES, ApiKey, Principal, Resource
@@ -128,12 +128,16 @@ def grantable(caller: Principal, wanted: Sequence[str]) -> tuple[str, ...]:
     return known
 
 
-def grantable_resources(caller: Principal, wanted: Sequence[Resource]) -> tuple[Resource, ...]:
+Owns: TypeAlias = Callable[[str], bool]
+"""Whether the caller's account has a function of that id: of another's, only the shared is within reach."""
+
+
+def grantable_resources(caller: Principal, wanted: Sequence[Resource], *, owns: Owns) -> tuple[Resource, ...]:
     """Those of ``wanted`` that grant something. Raises Forbidden beyond the caller's own reach."""
-    return granted_resources(caller, [resource for resource in wanted if _is_well_formed(resource)])
+    return granted_resources(caller, [resource for resource in wanted if _is_well_formed(resource)], owns=owns)
 
 
-def granted_resources(caller: Principal, wanted: Sequence[Resource]) -> tuple[Resource, ...]:
+def granted_resources(caller: Principal, wanted: Sequence[Resource], *, owns: Owns) -> tuple[Resource, ...]:
     """The resources a new key gets. Raises Invalid for a form that would grant nothing, Forbidden beyond own reach."""
     for resource in wanted:
         if not _is_well_formed(resource):
@@ -142,7 +146,7 @@ def granted_resources(caller: Principal, wanted: Sequence[Resource]) -> tuple[Re
                 "authorized-functions:*, function:<functionId>/*, function:<functionId>/<versionId>, account-tasks:* "
                 "or task:<taskId>"
             )
-        if not _within_reach(caller, resource):
+        if not _within_reach(caller, resource, owns):
             raise Forbidden(f"resources: {resource.type}:{resource.id} is beyond this key's own reach; leave it out")
     return tuple(dict.fromkeys(wanted))
 
@@ -156,9 +160,13 @@ def _is_well_formed(resource: Resource) -> bool:
     return resource in ALL_RESOURCES
 
 
-def _within_reach(caller: Principal, resource: Resource) -> bool:
+def _within_reach(caller: Principal, resource: Resource, owns: Owns) -> bool:
     if resource in caller.resources:
         return True
     if resource.type == "task":
         return caller.reaches_task(resource.id)
-    return resource.type == "function" and caller.reaches_version(*resource.id.split("/", 1))
+    if resource.type != "function":
+        return False
+    function_id, version_id = resource.id.split("/", 1)
+    reach = caller.reaches_version if owns(function_id) else caller.reaches_shared
+    return reach(function_id, version_id)

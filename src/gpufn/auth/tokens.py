@@ -27,6 +27,8 @@ OTHERS_ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256", "PS256")
 """What external issuers sign with; the reference knows ES256 only."""
 LEEWAY = 30.0
 """Seconds by which clocks may differ."""
+TIME_MAX = 2.0**53
+"""Latest time that is one: neither infinite nor beyond what a float holds."""
 CLAIMS_MAX = 128
 """Scopes looked at, and characters of a subject."""
 
@@ -159,7 +161,7 @@ def _scopes(value: object, *, admin: bool) -> frozenset[str]:
 
 def _time(value: object) -> float:
     """Seconds since the epoch."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= TIME_MAX:
         raise _invalid("its times (exp, nbf) are no numbers")
     return float(value)
 

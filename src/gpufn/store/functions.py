@@ -76,6 +76,12 @@ def ids(tx: sa.Connection) -> Sequence[str]:
     return tx.execute(sa.select(table.c.id)).scalars().all()
 
 
+def owns(tx: sa.Connection, nca_id: str, function_id: str) -> bool:
+    """Whether the account has a function of that id."""
+    query = sa.select(table.c.id).where(table.c.nca_id == nca_id, table.c.function_id == function_id)
+    return tx.execute(query.limit(1)).first() is not None
+
+
 def count(tx: sa.Connection, nca_id: str) -> int:
     """How many versions the account has."""
     return tx.execute(sa.select(sa.func.count()).where(table.c.nca_id == nca_id)).scalar_one()
