@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gateway_fakes import Seen, Server, answer, read_body
 from gateway_world import ACCOUNT, PEXEC, PINNED, F, World, a_world
+from obstore.store import MemoryStore
 
-from gpufn.gateway import handover
+from gpufn.gateway import assets as assets_module, handover
+from gpufn.gateway.assets import Assets
 from gpufn.model.asset import object_key
+from gpufn.runtime.supervisor import Supervisor
+from gpufn.store.objects import Objects
 
 EXEC = PEXEC.replace("pexec", "exec")
 
@@ -169,6 +175,44 @@ async def test_a_client_that_leaves_takes_its_files_with_it() -> None:
             await world.until(lambda: world.is_quiet)
             assert await left(world, server) == []
         never.set()
+
+
+@pytest.mark.parametrize("step", ["handover.create", "_write"])
+async def test_a_file_is_open_as_long_as_a_thread_uses_it_and_no_longer(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of a closed file is soon another client's socket: cancelling waits for the thread, then closes."""
+    entered, go = threading.Event(), threading.Event()
+    files: list[int] = []
+    path = f"gpufn.gateway.assets.{step}"
+    real = handover.create if step == "handover.create" else assets_module._write
+
+    def slow(file: int, other: Any) -> Any:
+        entered.set()
+        go.wait(5)
+        found = real(file, other)  # OSError when it was closed meanwhile
+        files.append(file if found is None else found)
+        return found
+
+    monkeypatch.setattr(path, slow)
+    async with Supervisor() as tasks:
+        objects = Objects(MemoryStore())
+        asset_id = str(uuid.uuid4())
+        await objects.put(object_key(ACCOUNT, asset_id), b"secret")
+        directory = os.open(tmp_path, handover.DIRECTORY)
+        copying = tasks.start(Assets(objects, tasks, tmp_path).copy(directory, ACCOUNT, asset_id), name="copy")
+        await asyncio.to_thread(entered.wait, 5)
+        copying.cancel()
+        await asyncio.wait([copying], timeout=0.05)
+        go.set()
+        await asyncio.wait([copying])
+        await asyncio.to_thread(lambda: None)
+        os.close(directory)
+
+    assert copying.cancelled()
+    assert len(files) == 1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(files[0])
 
 
 async def test_a_body_that_comes_slowly_comes_whole() -> None:

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from gpufn.gateway import handover
 from gpufn.gateway.call import Call, Edge
@@ -25,6 +26,9 @@ from gpufn.runtime.log import get_logger
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.store.objects import Objects
 
+A = TypeVar("A")
+B = TypeVar("B")
+T = TypeVar("T")
 log = get_logger("gateway.assets")
 
 REFERENCES = b"nvcf-input-asset-references"
@@ -78,10 +82,10 @@ class Assets:
         pieces = await self._objects.get(object_key(nca_id, asset_id))
         if pieces is None:
             raise Unavailable(f"asset {asset_id} is not there any more")
-        file = await asyncio.to_thread(handover.create, directory, asset_id)
+        file = await _in_thread(handover.create, directory, asset_id, unused=os.close)
         with os.fdopen(file, "wb", buffering=0) as sink:
             async for piece in pieces:
-                await asyncio.to_thread(_write, sink.fileno(), piece)
+                await _in_thread(_write, sink.fileno(), piece, unused=_nothing)
 
 
 class _Staged:
@@ -111,7 +115,7 @@ class _Staged:
 
     async def _stage(self, taker: Taker) -> None:
         try:
-            directory = await asyncio.to_thread(handover.begin, self._shared, self._request_id)
+            directory = await _in_thread(handover.begin, self._shared, self._request_id, unused=os.close)
             try:
                 for asset_id in self._ids:
                     await self._assets.copy(directory, self._nca_id, asset_id)
@@ -192,6 +196,24 @@ class AssetCall:
         self._pieces.clear()
         if edge is not None and self._edge is not None:
             edge.reply(Reply(reply.status, (*reply.lines, *self._cors), reply.body))
+
+
+async def _in_thread(work: Callable[[A, B], T], one: A, two: B, *, unused: Callable[[T], object]) -> T:
+    """Run it in a thread. Cancelled meanwhile, its end is awaited all the same: a file that it uses stays open until
+    then, for the number of a closed one is soon another client's socket. What came of it goes to ``unused``.
+    """
+    running = asyncio.get_running_loop().run_in_executor(None, work, one, two)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if not running.cancelled() and running.exception() is None:
+            unused(running.result())
+        raise
+
+
+def _nothing(written: None) -> None:
+    """There is nothing to undo."""
 
 
 def _write(file: int, data: bytes) -> None:
