@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from api_building import an_installation, bearer
+from api_building import OTHER_ACCOUNT, an_installation, bearer
 
 from gpufn.model.access import Resource
 from gpufn.model.ids import DEFAULT_ACCOUNT, new_id
@@ -101,6 +101,28 @@ async def test_an_accepted_request_is_explained_from_the_database() -> None:
     assert answers[0]["kind"] == "request"
     assert {"name": "version", "value": vid} in answers[0]["facts"]
     assert unseen.status_code == 404
+
+
+async def test_why_of_a_shared_function_s_request_is_within_the_reach_of_the_key() -> None:
+    """As at the gateway: who may not invoke what is shared is not told of the account's requests to it, nor of those
+    whose version is gone.
+    """
+    async with an_installation() as it:
+        fid, vid, _ = await it.a_deployment()
+        sharing = f"/v2/nvcf/authorizations/functions/{fid}"
+        await it.client.post(sharing, json={"authorizedParties": [{"ncaId": OTHER_ACCOUNT}]})
+        asked = replace(an_invocation(fid, vid, it.clock()), nca_id=OTHER_ACCOUNT)
+        gone = replace(an_invocation(new_id(), new_id(), it.clock()), nca_id=OTHER_ACCOUNT)
+        await it.context.db.run(lambda tx: invocations.insert(tx, [asked, gone]))
+        narrow = bearer(await it.a_key(nca_id=OTHER_ACCOUNT, resources=[Resource("function", f"{new_id()}/*")]))
+        wide = bearer(await it.a_key(nca_id=OTHER_ACCOUNT))
+        codes = [
+            (await it.client.get(f"{WHY}/request/{i.id}", headers=who)).status_code
+            for who in (narrow, wide)
+            for i in (asked, gone)
+        ]
+
+    assert codes == [403, 403, 200, 200]
 
 
 def an_invocation(fid: str, vid: str, now: datetime, **changes: object) -> AcceptedInvocation:

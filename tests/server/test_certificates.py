@@ -49,10 +49,25 @@ def test_the_server_s_is_made_anew_for_other_names_or_near_its_end(
     assert {*held.get_values_for_type(x509.DNSName), *map(str, held.get_values_for_type(x509.IPAddress))} == set(names)
 
 
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
-    """An authority is never replaced behind its clients' back."""
+def test_an_authority_that_was_half_made_is_made(tmp_path: Path) -> None:
+    """Killed between its two files at the first start, an installation is no wreck: nobody trusts that key yet."""
+    ensure(tmp_path, OWN_NAMES, now=NOW)
+    for name in ("ca.pem", "server.pem", "server-key.pem", "bundle.pem"):
+        (tmp_path / name).unlink()
+
     made = ensure(tmp_path, OWN_NAMES, now=NOW)
-    made.authority.write_bytes(b"nothing")
+
+    read(made.chain).verify_directly_issued_by(read(made.authority))
+
+
+@pytest.mark.parametrize("gone", ["", "ca.pem", "ca-key.pem"])
+def test_damaged_files_are_refused(tmp_path: Path, gone: str) -> None:
+    """An authority is never replaced behind its clients' back, nor when a part of it is missing."""
+    made = ensure(tmp_path, OWN_NAMES, now=NOW)
+    if gone:
+        (tmp_path / gone).unlink()
+    else:
+        made.authority.write_bytes(b"nothing")
 
     with pytest.raises(Fatal, match="damaged"):
         ensure(tmp_path, OWN_NAMES, now=NOW)

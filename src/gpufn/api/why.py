@@ -13,7 +13,7 @@ from fastapi import Path
 
 from gpufn.api.context import Context, Ctx
 from gpufn.api.security import Caller
-from gpufn.api.views import Seen, own_version, see
+from gpufn.api.views import Seen, known_version, own_version, see
 from gpufn.auth.access import require_version, visible
 from gpufn.compute.backend import BackendError
 from gpufn.model.access import Principal
@@ -139,9 +139,10 @@ async def _request(context: Context, caller: Principal, subject_id: str) -> WhyR
         found = invocations.get(tx, subject_id)
         if found is None or found.nca_id != caller.nca_id:
             return None
-        version = functions.find(tx, found.version_id)
-        if version is not None and version.nca_id == caller.nca_id:
+        if functions.find(tx, found.version_id) is None:
             require_version(caller, found.function_id, found.version_id)
+        else:
+            known_version(tx, caller, found.function_id, found.version_id)
         return found
 
     accepted = await context.db.run(read)

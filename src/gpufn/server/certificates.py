@@ -61,7 +61,7 @@ def ensure(directory: Path, names: Sequence[str], *, now: datetime) -> Certifica
     directory.mkdir(mode=0o700, exist_ok=True)
     made, authority_key = files(directory), directory / "ca-key.pem"
     try:
-        if not authority_key.exists():
+        if not (made.authority.exists() or made.chain.exists()):  # the key alone: its making was cut off
             key, certificate = authority(now)
             write(authority_key, _pem(key))
             write(made.authority, certificate.public_bytes(serialization.Encoding.PEM))
@@ -74,7 +74,7 @@ def ensure(directory: Path, names: Sequence[str], *, now: datetime) -> Certifica
             key, certificate = server(ca_key, ca, names, now)
             write(made.key, _pem(key))
             write(made.chain, certificate.public_bytes(serialization.Encoding.PEM))
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise Fatal(
             f"the certificates in {directory} are damaged ({error}); delete that directory, and have clients trust the "
             "new authority",
