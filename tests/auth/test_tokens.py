@@ -9,7 +9,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey
 
-from gpufn.auth.tokens import OWN_AUDIENCE, Issuer, verify
+from gpufn.auth.tokens import OWN_AUDIENCE, Issuer, Signer, new_keys, verify
 from gpufn.model.errors import Unauthenticated
 
 NOW = 1_800_000_000.0
@@ -56,6 +56,16 @@ def test_claims_that_a_good_signature_does_not_save(claims: dict[str, Any]) -> N
     """Each is 401, never an error of ours, whoever signed it: a time that is none ends nothing."""
     with pytest.raises(Unauthenticated):
         verify(a_token(**claims), {ISSUER.name: ISSUER}, now=NOW)
+
+
+def test_only_our_own_tokens_name_an_api_key() -> None:
+    """The audit log holds the key of a token: an issuer that we merely trust cannot put somebody's there."""
+    signer = Signer(new_keys(), name="http://own.test")
+    own = signer.issue("ncp", scopes=[], now=NOW, ttl=60, key_id="key-1")
+    trusted = {ISSUER.name: ISSUER, signer.issuer.name: signer.issuer}
+
+    assert verify(own, trusted, now=NOW).key_id == "key-1"
+    assert verify(a_token(gpufn_key="key-1"), trusted, now=NOW).key_id is None
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ class Issuer:
     """The account of all its clients. Empty: the account that each client was associated with."""
     admin: bool = False
     """Whether it may grant scopes beyond one account."""
+    own: bool = False
+    """Whether it is this installation, whose tokens may name the API key they were made with."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Signer:
     @property
     def issuer(self) -> Issuer:
         """This installation, as an issuer to be believed."""
-        return Issuer(self._name, OWN_AUDIENCE, self._public, algorithms=ALGORITHMS, admin=True)
+        return Issuer(self._name, OWN_AUDIENCE, self._public, algorithms=ALGORITHMS, admin=True, own=True)
 
     def issue(self, client: str, *, scopes: Sequence[str], now: float, ttl: float, key_id: str | None = None) -> str:
         """A token for ``client`` that ends ``ttl`` seconds after ``now``."""
@@ -149,7 +151,7 @@ def _checked(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Claims:
         scopes=_scopes(claims.get(issuer.scopes_claim), admin=issuer.admin),
         expires_at=expires,
         nca_id=issuer.nca_id,
-        key_id=key_id if isinstance(key_id, str) else None,
+        key_id=key_id if issuer.own and isinstance(key_id, str) else None,
     )
 
 

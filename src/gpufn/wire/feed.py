@@ -107,6 +107,7 @@ class TrustedIssuer(Wire):
     scopes_claim: str
     nca_id: str
     admin: bool
+    own: bool = False
 
 
 class Trust(Wire):
