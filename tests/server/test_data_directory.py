@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,27 @@ def test_sockets_of_a_long_path_lie_elsewhere(tmp_path: Path) -> None:
     assert len(str(socket).encode()) <= SOCKET_PATH_MAX
     assert DataDirectory(root).control_socket == socket
     assert DataDirectory(root / "y").control_socket != socket
+
+
+def test_sockets_are_not_put_where_somebody_else_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short path for sockets lies in a directory that everybody may write to: a link there, or a directory of
+    another user, is refused and left as it is.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    root, elsewhere = tmp_path / ("d" * 120), tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    sockets = DataDirectory(root).control_socket.parent
+    sockets.symlink_to(elsewhere)
+
+    with pytest.raises(Fatal, match="somebody else"):
+        DataDirectory(root).prepare()
+    assert elsewhere.stat().st_mode & 0o777 == 0o755
+
+    sockets.unlink()
+    sockets.mkdir()
+    data = DataDirectory(root)
+    data.prepare()
+    data.release()
+    monkeypatch.setattr(os, "getuid", lambda: sockets.stat().st_uid + 1)
+    with pytest.raises(Fatal, match="somebody else"):
+        data.prepare()

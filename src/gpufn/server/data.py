@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class DataDirectory:
         try:
             for directory in (self.root, self.control_socket.parent):
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if directory != self.root:
+                    _require_own(directory)
                 directory.chmod(0o700)
             self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -100,6 +103,19 @@ def write(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _require_own(directory: Path) -> None:
+    """Raises Fatal for a link, or what another user made: it lies where everybody may write, and its owner could put
+    sockets of their own there, to which our gateways would hand every request.
+    """
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise Fatal(
+            f"{directory}, where the sockets of this data directory belong, was made by somebody else; remove it, or "
+            "choose a data directory with a shorter path with --data",
+            exit_code=4,
+        )
 
 
 def _short(root: Path) -> Path:
