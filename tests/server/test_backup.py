@@ -207,6 +207,22 @@ def test_what_cannot_be_backed_up(tmp_path: Path) -> None:
     assert not (tmp_path / "file").exists()
 
 
+def test_what_a_link_leads_out_to_is_neither_kept_nor_counted(tmp_path: Path) -> None:
+    """An image that links to a file outside the data directory does not bring it into the backup, and it is not said
+    to be there.
+    """
+    settings = installation(tmp_path / "a")
+    (tmp_path / "outside").write_text("not ours")
+    before = backup(settings, tmp_path / "one").files
+    (tmp_path / "a" / "images" / "mine" / "link").symlink_to(tmp_path / "outside")
+
+    made = backup(settings, tmp_path / "two")
+    put = restore(Settings(data=tmp_path / "b"), tmp_path / "two")
+
+    assert (made.files, put.files) == (before, before)
+    assert not (tmp_path / "b" / "images" / "mine" / "link").exists()
+
+
 def test_the_manifest_says_what_is_inside(tmp_path: Path) -> None:
     """Format, release, time, counts and digests, readable with tar alone."""
     backup(installation(tmp_path / "a"), tmp_path / "file")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query
 
 from gpufn.api.context import Ctx
+from gpufn.api.logs import utc
 from gpufn.api.security import Caller
 from gpufn.store import events
 from gpufn.wire.events import EventDto, EventsResponse
@@ -40,13 +41,9 @@ async def list_events(
         version_id=version_id,
         deployment_id=deployment_id,
         instance_id=instance_id,
-        since=_utc(since),
+        since=utc(since),
         after=after,
     )
     found = await context.db.run(lambda tx: events.latest(tx, wanted, limit=limit))
     reached = (e for e in found if caller.reaches_version(e.function_id, e.version_id))
     return EventsResponse(events=tuple(EventDto.of(e) for e in reached))
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -49,9 +49,7 @@ def verify(session: Session) -> int:
         try:
             record: AuditRecord = to_model(raw).to_model()
         except ValueError as error:
-            raise Failed(
-                f"this is no audit record: {str(raw)[:200]}", fix="use what `gpufn audit export` wrote"
-            ) from error
+            raise Failed(f"this is no audit record: {str(raw)[:200]}", fix=EXPORTED) from error
         problem = broken([record], before=last)
         if problem is not None:
             raise Failed(problem, fix="compare with an export made earlier; restore the database from a copy")
@@ -83,6 +81,4 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
             for line in file:
                 yield json.loads(line)
     except (OSError, ValueError) as error:
-        raise Failed(
-            f"{path} cannot be read: {error}", fix="use what `gpufn audit export` wrote", exit=Exit.USAGE
-        ) from error
+        raise Failed(f"{path} cannot be read: {error}", fix=EXPORTED, exit=Exit.USAGE) from error

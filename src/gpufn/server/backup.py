@@ -124,11 +124,11 @@ async def _add_objects(settings: Settings, archive: _Archive, work: Path) -> int
 
 
 def _add_files(data: Path, archive: _Archive) -> int:
-    found = [p for p in (*(data / name for name in KEYS), *(data / "images").rglob("*")) if p.is_file()]
-    for path in found:
-        if path.resolve().is_relative_to(data.resolve()):
-            archive.add(str(path.relative_to(data)), path)
-    return len(found)
+    there = (*(data / name for name in KEYS), *(data / "images").rglob("*"))
+    kept = [p for p in there if p.is_file() and p.resolve().is_relative_to(data.resolve())]
+    for path in kept:
+        archive.add(str(path.relative_to(data)), path)
+    return len(kept)
 
 
 def restore(settings: Settings, source: Path) -> Summary:
