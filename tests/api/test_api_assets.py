@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -162,6 +163,32 @@ async def test_sizes_and_counts_are_limited(monkeypatch: pytest.MonkeyPatch) -> 
         assert (await put(it, second, b"x" * 51)).status_code == 200
         await create(it)
         assert (await it.client.post(ASSETS, json=BODY)).status_code == 429
+
+
+async def test_one_asset_is_uploaded_once_at_a_time() -> None:
+    """A small upload beside a large one of the same asset would be counted in its place: 409, and later it works."""
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"x" * 50
+        entered.set()
+        await go.wait()
+        yield b"x" * 50
+
+    async with an_installation(assets=AssetSettings(account_bytes=150)) as it:
+        one, other = (await create(it))["uploadUrl"], (await create(it))["uploadUrl"]
+        headers = SIGNED | {"Content-Length": "100"}
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(it.client.put(one, content=slowly(), headers=headers))
+            await entered.wait()
+            beside = await put(it, one, b"y")
+            elsewhere = await put(it, other, b"z" * 100)
+            go.set()
+        again = await put(it, one, b"y")
+
+    assert (first.result().status_code, beside.status_code) == (200, 409)
+    assert "upload" in beside.json()["detail"]
+    assert (elsewhere.status_code, again.status_code) == (429, 200)
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing() -> None:

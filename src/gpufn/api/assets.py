@@ -19,7 +19,7 @@ from gpufn.api.parameters import AssetIdPath
 from gpufn.api.security import Caller
 from gpufn.auth import signed_urls
 from gpufn.model.asset import Asset, object_key
-from gpufn.model.errors import Exhausted, Forbidden, Invalid, NotFound
+from gpufn.model.errors import Conflict, Exhausted, Forbidden, Invalid, NotFound
 from gpufn.model.ids import AssetId, new_id
 from gpufn.store import assets
 from gpufn.store.database import Transaction
@@ -112,6 +112,19 @@ async def put_content(
             f"the URL was made for Content-Type: {asset.content_type} and {DESCRIPTION}: {asset.description}; "
             "send both as they were given when the asset was created"
         )
+    if asset_id in context.uploads:
+        raise Conflict(
+            f"Asset id '{asset_id}': another upload of it goes on; wait for its end, or create another asset"
+        )
+    context.uploads.add(asset_id)
+    try:
+        return await _store(context, request, asset)
+    finally:
+        context.uploads.discard(asset_id)
+
+
+async def _store(context: Context, request: Request, asset: Asset) -> Response:
+    """Reserve, write, and record one upload: the only one of its asset, or its size would not be what is counted."""
     size = _size(request, context.assets.max_bytes)
     await context.db.run(lambda tx: _reserve(tx, asset, size, context.assets.account_bytes))
     key = object_key(asset.nca_id, asset.id)
@@ -124,7 +137,7 @@ async def put_content(
         raise
     if not await context.db.run(lambda tx: assets.set_upload(tx, asset.id, size=size, uploaded_at=context.now())):
         await context.objects.delete(key)
-        raise NotFound(f"Asset id '{asset_id}': it was deleted while it was uploaded")
+        raise NotFound(f"Asset id '{asset.id}': it was deleted while it was uploaded")
     return Response(status_code=200)
 
 

@@ -91,6 +91,8 @@ class Context:
     database_problem: Callable[[], Awaitable[str]] = _no_problem
     """Why the database cannot be written now; empty when it can."""
     assets: AssetSettings = field(default_factory=AssetSettings)
+    uploads: set[str] = field(default_factory=set)
+    """The assets that are being uploaded."""
     public_url: str = ""
     """Where clients reach the installation; empty: where they call it."""
     now: Callable[[], datetime] = utc_now
