@@ -61,7 +61,7 @@ async def test_what_nobody_knows_is_not_found() -> None:
 
     assert (unknown.status_code, request.status_code, kind.status_code) == (404, 404, 400)
     assert "when its response was delivered" in request.json()["detail"]
-    assert "function, deployment, instance, request" in kind.json()["detail"]
+    assert "function, deployment, instance, request, task" in kind.json()["detail"]
 
 
 async def test_why_is_within_the_reach_of_the_key() -> None:

@@ -246,7 +246,7 @@ def test_images_work_without_a_server(tmp_path: Path) -> None:
     assert added.out == "added mine\n"
     assert {"echo", "mine"} <= {line.split()[0] for line in listed.out.splitlines()}
     assert {"echo", "mine"} <= {image["name"] for image in as_json.json["images"]}
-    assert (removed.code, again.code, broken.code) == (0, 7, 1)
+    assert (removed.code, again.code, broken.code) == (0, 7, 2)
 
 
 def test_settings_name_their_source(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from running import against
 from gpufn.cli import times
 from gpufn.runtime.clock import utc_now
 
+TID = "33333333-3333-4333-8333-333333333333"
 OTHER = "33333333-3333-4333-8333-333333333333"
 EVENT = {
     "eventId": 7,
@@ -84,10 +85,12 @@ WHY = {
 
 
 def test_why_is_a_sentence_and_its_facts() -> None:
-    """A name is a function's; an id is asked for as it is, as it may be anything's."""
-    documents: dict[str, object] = {f"/v2/gpufn/why/function/{VID}": WHY, f"/v2/gpufn/why/{FID}": WHY}
-    with serving(FakeApi([a_version()], documents=documents)) as api:
+    """A name is a function's, or else a task's; an id is asked for as it is, as it may be anything's."""
+    documents: dict[str, object] = {f"/v2/gpufn/why/{path}": WHY for path in (f"function/{VID}", FID, f"task/{TID}")}
+    lists = {"tasks": [{"id": TID, "name": "train"}]}
+    with serving(FakeApi([a_version()], documents=documents, task_lists=lists)) as api:
         named = against(api, "why", "echo")
+        of_task = against(api, "why", "train", "--json")
         by_id = against(api, "why", FID.upper(), "--json")
         unknown = against(api, "why", "nothing")
 
@@ -95,8 +98,8 @@ def test_why_is_a_sentence_and_its_facts() -> None:
     assert "  status  DEPLOYING" in named.out
     assert "  no such file" in named.out
     assert "instance.failed  exited with code 1" in named.out
-    assert by_id.json == WHY
-    assert unknown.code == 7
+    assert by_id.json == of_task.json == WHY
+    assert (unknown.code, "no function and no task 'nothing'" in unknown.err) == (7, True)
 
 
 def test_exec_prints_the_output_and_ends_with_the_code() -> None:

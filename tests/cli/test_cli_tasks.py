@@ -133,7 +133,7 @@ def test_lists_are_read_to_their_end() -> None:
 
 
 def test_a_task_is_meant_by_id_or_name() -> None:
-    """A name that no task has is 404, one of several tasks is refused with their ids."""
+    """A name that no task has is 404, one of several tasks is refused (2) with their ids."""
     tasks = [a_task(), a_task(name="twice"), a_task(name="twice", id=OTHER)]
     with serving(FakeApi(tasks=[a_task(tags=["a", "b"])], task_lists={"tasks": tasks})) as api:
         by_id = against(api, "task", "get", TID)
@@ -145,7 +145,7 @@ def test_a_task_is_meant_by_id_or_name() -> None:
     assert "a b" in by_id.out
     assert by_name.json["task"]["id"] == TID
     assert unknown.code == 7
-    assert (several.code, OTHER in several.err) == (1, True)
+    assert (several.code, OTHER in several.err) == (2, True)
 
 
 def test_ending_and_forgetting() -> None:
@@ -212,3 +212,14 @@ def test_a_name_out_of_any_image(image: str) -> None:
     assert 1 <= len(name) <= 128
     assert name[0].isalnum()
     assert all(c.isascii() and (c.isalnum() or c in "-_") for c in name)
+
+
+def test_what_is_not_there_is_a_mistake_in_usage(tmp_path: Path) -> None:
+    """An image that the catalog lacks is said to be missing, and so is a directory; both end with 2."""
+    with serving(FakeApi(tasks=[a_task()])) as api:
+        image = against(api, "task", "run", "nosuch")
+        directory = against(api, "task", "run", str(tmp_path / "nodir"))
+
+    assert (image.code, "there is no image 'nosuch' in the catalog" in image.err) == (2, True)
+    assert (directory.code, "there is no directory" in directory.err) == (2, True)
+    assert "POST" not in {s.method for s in api.seen}

@@ -1,4 +1,4 @@
-"""Why a function, a deployment or an instance is as it is: one sentence, its facts, what happened, what was logged.
+"""Why something is as it is: one sentence, its facts, what happened, what was logged.
 
 A kind of thing that can be explained is a row of ``EXPLAINERS``. A request that a gateway has in its hands is explained
 there, under the same path; one that was accepted and is nowhere else is explained here.
@@ -14,7 +14,7 @@ from fastapi import Path
 from gpufn.api.context import Context, Ctx
 from gpufn.api.security import Caller
 from gpufn.api.views import Seen, known_version, own_version, see
-from gpufn.auth.access import require_version, visible
+from gpufn.auth.access import require_scope, require_task, require_version, visible
 from gpufn.compute.backend import BackendError
 from gpufn.model.access import Principal
 from gpufn.model.errors import Forbidden, Invalid, NotFound
@@ -22,9 +22,11 @@ from gpufn.model.function import FunctionVersion
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Instance
 from gpufn.model.invocation import AcceptedInvocation
+from gpufn.model.task import Task, TaskEvent, TaskWanted
+from gpufn.model.task_why import ails, of_task
 from gpufn.model.why import Backlog, Explanation, of_instance, of_invocation, of_version
 from gpufn.runtime.clock import loop_now
-from gpufn.store import deployments, events, functions, instances, invocations
+from gpufn.store import deployments, events, functions, instances, invocations, tasks
 from gpufn.store.database import Transaction
 from gpufn.store.events import Wanted
 from gpufn.wire.events import EventDto
@@ -149,6 +151,27 @@ async def _request(context: Context, caller: Principal, subject_id: str) -> WhyR
     return None if accepted is None else WhyResponse.of("request", subject_id, of_invocation(accepted, context.now()))
 
 
+async def _task(context: Context, caller: Principal, subject_id: str) -> WhyResponse | None:
+    """A task, until it is forgotten; with the end of its newest log when something went wrong."""
+
+    def read(tx: Transaction) -> tuple[Task, int, list[TaskEvent]] | None:
+        found = tasks.get(tx, subject_id)
+        if found is None or found.nca_id != caller.nca_id or found.wanted is TaskWanted.DELETED:
+            return None
+        require_scope(caller, ("task_details",))
+        require_task(caller, found.id, "Insufficient resource access for task details")
+        return found, tasks.ahead(tx, found), tasks.last_events(tx, found.id, limit=EVENTS)
+
+    seen = await context.db.run(read)
+    if seen is None:
+        return None
+    task, ahead, told = seen
+    answer = WhyResponse.of("task", subject_id, of_task(task, ahead, told, context.now()))
+    ran = [*task.past_instances, *([task.instance_id] if task.instance_id is not None else [])]
+    log = await _last_lines(context, ran[-1]) if ran and ails(task) else ()
+    return answer.model_copy(update={"log": log})
+
+
 async def _complete(context: Context, answer: WhyResponse, wanted: Wanted, ailing: Instance | None) -> WhyResponse:
     """``answer`` with the last events and, of an instance that ails, the last lines of its log."""
     told = await context.db.run(lambda tx: events.latest(tx, wanted, limit=EVENTS))
@@ -168,5 +191,6 @@ EXPLAINERS: Mapping[str, Explainer] = {
     "deployment": _deployment,
     "instance": _instance,
     "request": _request,
+    "task": _task,
 }
 """What can be explained, in the order in which an id of unknown kind is looked up."""

@@ -12,6 +12,7 @@ from gpufn.cli.images import catalog
 from gpufn.cli.session import Session, api_options, output_options
 from gpufn.client.errors import Refused
 from gpufn.client.reference import Version
+from gpufn.compute.images import Image
 from gpufn.model.errors import Invalid
 from gpufn.runtime.clock import monotonic
 
@@ -87,6 +88,9 @@ def place(session: Session, image: str) -> dict[str, str]:
     gpus = _gpus(session)
     name = getattr(args, "gpu", None) or _image_gpu(session, image)
     offered = ", ".join(g["name"] for g in gpus)
+    if name is None and "/" not in image and ":" not in image and _image(session, image) is None:
+        fix = f"`gpufn image list` shows what there is; a container image needs --gpu: {offered}"
+        raise Failed(f"there is no image {image!r} in the catalog", fix=fix, exit=Exit.USAGE)
     if name is None:
         raise Failed("--gpu: nothing says which GPU this image needs", fix=f"choose one of {offered}", exit=Exit.USAGE)
     gpu = next((g for g in gpus if g["name"].lower() == name.lower()), None)
@@ -147,8 +151,13 @@ def _gpus(session: Session) -> list[dict[str, Any]]:
 
 def _image_gpu(session: Session, reference: str) -> str | None:
     """What the catalog's image says, if that is one."""
+    image = _image(session, reference)
+    return image.function.gpu if image else None
+
+
+def _image(session: Session, reference: str) -> Image | None:
+    """The catalog's image, if there is one that can be used."""
     try:
-        image = catalog(session).find(reference)
+        return catalog(session).find(reference)
     except (Invalid, OSError):
         return None
-    return image.function.gpu if image else None

@@ -47,8 +47,11 @@ def add(session: Session) -> int:
 
 def added(session: Session, directory: Path, name: str | None = None) -> Image:
     """The image that a directory became in the catalog, under ``name`` or as its file says."""
+    directory = directory.expanduser()
+    if not directory.is_dir():
+        raise Failed(f"there is no directory {directory}", fix="give one with a function.toml", exit=Exit.USAGE)
     try:
-        return catalog(session).add(directory.expanduser(), name)
+        return catalog(session).add(directory, name)
     except OSError as error:
         raise _unusable(session, error) from error
 

@@ -20,6 +20,7 @@ from gpufn.cli.console import Console
 from gpufn.cli.exits import Exit, Failed, exit_of
 from gpufn.cli.session import Session
 from gpufn.client.errors import BadUrl, ClientError, NotRunning, Refused, TooSlow
+from gpufn.client.reference import Ambiguous
 from gpufn.model.errors import Code, Fatal, PlatformError
 from gpufn.settings import ClientSettings, load_client
 
@@ -163,20 +164,30 @@ def _explain(error: Exception) -> tuple[str | None, str | None, int]:
     match error:
         case Failed():
             return error.cause, error.fix, error.exit
-        case BadUrl() | NotRunning():
-            return error.cause, error.fix, Exit.USAGE if isinstance(error, BadUrl) else Exit.NOT_RUNNING
-        case TooSlow():
-            return error.cause, error.fix, Exit.TIMEOUT
-        case Refused():
-            return error.cause, error.fix, exit_of(error.status)
+        case Ambiguous():
+            return error.what, "say which: " + ", ".join(error.choices), Exit.USAGE
         case ClientError():
-            return error.cause, error.fix, Exit.FAILED
+            return error.cause, error.fix, _exit_of_call(error)
         case Fatal():
             return error.message, None, error.exit_code
         case PlatformError():
             return error.message, None, Exit.NOT_FOUND if error.code is Code.NOT_FOUND else Exit.FAILED
         case _:
             return None, None, Exit.FAILED
+
+
+def _exit_of_call(error: ClientError) -> int:
+    match error:
+        case BadUrl():
+            return Exit.USAGE
+        case NotRunning():
+            return Exit.NOT_RUNNING
+        case TooSlow():
+            return Exit.TIMEOUT
+        case Refused():
+            return exit_of(error.status)
+        case _:
+            return Exit.FAILED
 
 
 def _broken_pipe(out: TextIO | None) -> int:

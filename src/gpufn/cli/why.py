@@ -1,4 +1,4 @@
-"""``gpufn why``: why a function, a deployment, an instance or a request is as it is."""
+"""``gpufn why``: why a function, a deployment, an instance, a request or a task is as it is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import argparse
 from typing import Any
 
 from gpufn.cli import targets
+from gpufn.cli.exits import Exit, Failed
 from gpufn.cli.session import Session, api_options, output_options
+from gpufn.client.errors import Refused
 from gpufn.client.reference import newest_deployed
+from gpufn.client.tasks import find
 from gpufn.model.ids import is_uuid
 
 PATH = "/v2/gpufn/why"
@@ -16,7 +19,9 @@ PATH = "/v2/gpufn/why"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
-        "thing", metavar="NAME|ID[:VERSION]", help="a function, or the id of a deployment, an instance or a request"
+        "thing",
+        metavar="NAME|ID[:VERSION]",
+        help="a function or a task, or the id of a deployment, instance or request",
     )
     api_options(parser)
     output_options(parser)
@@ -34,12 +39,20 @@ def run(session: Session) -> int:
 
 
 def _subject(session: Session) -> str:
-    """An id is asked for as it is, as it may be anything's; a name is a function's."""
+    """An id is asked for as it is, as it may be anything's; a name is a function's, or else a task's."""
     thing: str = session.args.thing
     if is_uuid(thing):
         return thing.lower()
-    version = newest_deployed(targets.existing(session, thing)) or {}
-    return f"function/{version['versionId']}"
+    found = newest_deployed(targets.versions(session, thing))
+    if found is not None:
+        return f"function/{found['versionId']}"
+    try:
+        return f"task/{find(session.client, thing)['id']}"
+    except Refused as error:
+        if error.status != 404:
+            raise
+        fix = "`gpufn function list` and `gpufn task list` show what there is"
+        raise Failed(f"there is no function and no task {thing!r}", fix=fix, exit=Exit.NOT_FOUND) from error
 
 
 def _print(session: Session, answer: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gpufn.client.errors import ClientError, Refused
+from gpufn.client.errors import Refused
+from gpufn.client.reference import Ambiguous
 from gpufn.model.ids import is_uuid
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def elements(client: Client, path: str, kind: str, **params: str) -> Iterator[di
 
 
 def find(client: Client, text: str) -> Task:
-    """The task of that id, or the only one of that name. Raises Refused (404), and ClientError when it has several."""
+    """The task of that id, or the only one of that name. Raises Refused (404), and Ambiguous for a name of several."""
     if is_uuid(text):
         found: Task = client.get(f"{TASKS}/{text.lower()}")["task"]
         return found
@@ -37,8 +38,7 @@ def find(client: Client, text: str) -> Task:
     if not named:
         raise Refused(f"there is no task {text!r}", status=404, fix="`gpufn task list` shows what there is")
     if len(named) > 1:
-        ids = ", ".join(task["id"] for task in named)
-        raise ClientError(f"{len(named)} tasks are called {text!r}", fix=f"say which, newest first: {ids}")
+        raise Ambiguous(f"{len(named)} tasks are called {text!r}", tuple(task["id"] for task in named))
     return named[0]
 
 

@@ -135,19 +135,19 @@ def _doing(instance: Instance, now: datetime) -> str:
     detail = instance.detail
     match instance.status:
         case S.PENDING:
-            return f"waits to be placed since {_since(instance.created_at, now)}" + (f": {detail}" if detail else "")
+            return f"waits to be placed since {passed(instance.created_at, now)}" + (f": {detail}" if detail else "")
         case S.STARTING:
             phase = f", in phase {instance.phases[-1].phase}" if instance.phases else ""
-            return f"is starting since {_since(instance.created_at, now)}{phase}: {detail or 'nothing is known yet'}"
+            return f"is starting since {passed(instance.created_at, now)}{phase}: {detail or 'nothing is known yet'}"
         case S.READY:
-            return f"is ready since {_since(instance.ready_at or instance.updated_at, now)} and takes requests"
+            return f"is ready since {passed(instance.ready_at or instance.updated_at, now)} and takes requests"
         case S.UNHEALTHY:
-            since = _since(instance.unhealthy_at or instance.updated_at, now)
+            since = passed(instance.unhealthy_at or instance.updated_at, now)
             return f"gets no new requests since {since}: {detail or 'its health check fails'}"
         case S.DRAINING:
             return f"is not wanted any more and ends: {detail or 'it finishes its requests'}"
         case S.TERMINATED | S.ERRORED:
-            return f"has ended {_since(instance.ended_at or instance.updated_at, now)} ago: {detail or 'not wanted'}"
+            return f"has ended {passed(instance.ended_at or instance.updated_at, now)} ago: {detail or 'not wanted'}"
 
 
 def of_invocation(accepted: AcceptedInvocation, now: datetime) -> Explanation:
@@ -166,7 +166,7 @@ def _fate(accepted: AcceptedInvocation, now: datetime) -> str:
         ended = f"has ended with status {outcome.status}"
         return f"{ended}, and its response was delivered" if accepted.delivered_at else f"{ended}; its result is kept"
     failed = f"; the attempt before failed: {accepted.note}" if accepted.note else ""
-    since = _since(accepted.accepted_at, now)
+    since = passed(accepted.accepted_at, now)
     if accepted.owner == NOBODY:
         return f"was accepted {since} ago and waits for a gateway to go on with it, attempt {accepted.attempt}{failed}"
     return f"was accepted {since} ago and has not ended, attempt {accepted.attempt}{failed}"
@@ -177,7 +177,7 @@ def _counted(count: int, state: str, detail: str = "") -> str:
     return f"{text}: {detail}" if detail else text
 
 
-def _since(moment: datetime, now: datetime) -> str:
+def passed(moment: datetime, now: datetime) -> str:
     """How long ago, to two parts at most: ``12 s``, ``3 min``, ``2 h 5 min``."""
     seconds = max(0, int((now - moment).total_seconds()))
     if seconds < 60:

@@ -89,6 +89,17 @@ def waiting(tx: sa.Connection, gpu: str, *, limit: int) -> list[Task]:
     return [_load(row) for row in tx.execute(query)]
 
 
+def ahead(tx: sa.Connection, task: Task) -> int:
+    """How many tasks wait for the same GPU before this one, of any account."""
+    query = sa.select(sa.func.count()).where(
+        table.c.phase == TaskPhase.QUEUED,
+        table.c.gpu == task.definition.gpu,
+        table.c.wanted == TaskWanted.RUN,
+        sa.tuple_(table.c.queued_at, table.c.id) < _key(table, (task.queued_at, task.id)),
+    )
+    return tx.execute(query).scalar_one()
+
+
 def waited_too_long(tx: sa.Connection, gpu: str, now: datetime, *, limit: int) -> list[Task]:
     """Up to ``limit`` queued tasks whose time is over."""
     query = (
@@ -159,6 +170,13 @@ def add_event(tx: sa.Connection, task_id: str, message: str, now: datetime) -> N
 def events_page(tx: sa.Connection, task_id: str, *, limit: int, after: Cursor | None) -> list[TaskEvent]:
     """Up to ``limit`` events of a task, oldest first."""
     return [TaskEvent(**row._mapping) for row in _page(tx, events, task_id, limit, after)]
+
+
+def last_events(tx: sa.Connection, task_id: str, *, limit: int) -> list[TaskEvent]:
+    """The last ``limit`` events of a task, oldest first."""
+    query = events.select().where(events.c.task_id == task_id)
+    query = query.order_by(events.c.created_at.desc(), events.c.id.desc()).limit(limit)
+    return [TaskEvent(**row._mapping) for row in tx.execute(query)][::-1]
 
 
 def add_result(tx: sa.Connection, result: TaskResult) -> None:

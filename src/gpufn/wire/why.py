@@ -15,7 +15,7 @@ class FactDto(Wire):
 
 
 class WhyResponse(Wire):
-    """``kind`` is function, deployment, instance or request; ``log`` the last lines of an instance that failed."""
+    """``kind`` is function, deployment, instance, request or task; ``log`` the last lines of one that failed."""
 
     kind: str
     id: str

@@ -1,0 +1,91 @@
+"""``/v2/gpufn/why`` of tasks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from api_building import OTHER_ACCOUNT, Installation, an_installation, bearer
+
+from gpufn.model.access import Resource
+from gpufn.model.ids import InstanceId, new_id
+from gpufn.model.task import TaskPhase, TaskStatus, TaskWanted
+from gpufn.store import tasks
+
+WHY = "/v2/gpufn/why"
+
+
+async def launch(it: Installation, name: str) -> str:
+    """The id of a new task."""
+    body = {
+        "name": name,
+        "gpuSpecification": {"gpu": "H100", "instanceType": "ON-PREM.GPU.H100_1x"},
+        "containerImage": "nvcr.io/acme/trainer:2.1",
+        "resultHandlingStrategy": "NONE",
+    }
+    answer = await it.client.post("/v1/nvct/tasks", json=body)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["task"]["id"])
+
+
+async def change(it: Installation, task_id: str, **changes: Any) -> None:
+    """Write what a controller would have observed of a task."""
+
+    def write(tx: Any) -> None:
+        found = tasks.get(tx, task_id)
+        assert found is not None
+        tasks.save(tx, found, replace(found, updated_at=it.clock(), **changes))
+
+    await it.context.db.run(write)
+
+
+async def test_a_queued_task_tells_its_place() -> None:
+    """What it waits for, and behind how many; what was canceled is not counted."""
+    async with an_installation() as it:
+        ids = []
+        for name in ("first", "second", "third"):
+            ids.append(await launch(it, name))
+            it.clock.advance(1)
+        before = [(await it.client.get(f"{WHY}/{i}")).json()["sentence"] for i in ids]
+        await change(it, ids[0], wanted=TaskWanted.CANCELED)
+        after = (await it.client.get(f"{WHY}/task/{ids[2]}")).json()
+
+    assert before == [
+        "the task first waits for 1 x H100 since 3 s, first in the queue",
+        "the task second waits for 1 x H100 since 2 s, behind 1 other",
+        "the task third waits for 1 x H100 since 1 s, behind 2 others",
+    ]
+    assert (after["kind"], after["log"]) == ("task", [])
+    assert after["sentence"].endswith("behind 1 other")
+
+
+async def test_a_failed_task_is_explained_with_its_log() -> None:
+    """The cause, the event of the status, and the last 50 lines of the newest attempt's log."""
+    async with an_installation() as it:
+        task_id, old, new = await launch(it, "train"), InstanceId(new_id()), InstanceId(new_id())
+        it.logs.lines[old], it.logs.lines[new] = ["old"], [f"line {n}" for n in range(60)]
+        ended: dict[str, Any] = {"phase": TaskPhase.ENDED, "past_instances": (old,), "instance_id": new, "failures": 2}
+        await change(it, task_id, outcome=TaskStatus.ERRORED, error="exited with code 3", **ended)
+        answer = (await it.client.get(f"{WHY}/{task_id}")).json()
+
+    assert answer["sentence"] == "the task train failed: exited with code 3"
+    assert answer["log"] == [f"line {n}" for n in range(10, 60)]
+    assert any("from 'QUEUED' to 'ERRORED'" in f["value"] for f in answer["facts"] if f["name"] == "event")
+
+
+async def test_why_of_a_task_is_within_the_reach_of_the_key() -> None:
+    """Without its scope or its resource 403; of another account, or deleted, 404."""
+    async with an_installation() as it:
+        task_id, gone = await launch(it, "train"), await launch(it, "gone")
+        await change(it, gone, wanted=TaskWanted.DELETED)
+        unscoped = bearer(await it.a_key(scopes=("list_functions_details",)))
+        narrow = bearer(await it.a_key(resources=(Resource("task", new_id()),)))
+        other = bearer(await it.a_key(nca_id=OTHER_ACCOUNT))
+        codes = [
+            (await it.client.get(f"{WHY}/{task_id}", headers=headers)).status_code
+            for headers in (unscoped, narrow, other)
+        ]
+        deleted = await it.client.get(f"{WHY}/{gone}")
+
+    assert codes == [403, 403, 404]
+    assert deleted.status_code == 404
