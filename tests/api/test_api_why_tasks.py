@@ -1,7 +1,8 @@
-"""``/v2/gpufn/why`` of tasks."""
+"""``/v2/gpufn/why`` of tasks, and their logs."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -89,3 +90,18 @@ async def test_why_of_a_task_is_within_the_reach_of_the_key() -> None:
 
     assert codes == [403, 403, 404]
     assert deleted.status_code == 404
+
+
+async def test_logs_of_every_attempt_are_kept() -> None:
+    """The oldest attempt first, the last ``tail`` lines of each; another account's task is 404."""
+    async with an_installation() as it:
+        task_id, old, new = await launch(it, "train"), InstanceId(new_id()), InstanceId(new_id())
+        it.logs.lines[old], it.logs.lines[new] = ["a", "b"], ["c", "d"]
+        await change(it, task_id, past_instances=(old,), instance_id=new)
+        path = f"/v2/gpufn/tasks/{task_id}/logs"
+        whole, last = await it.client.get(path), await it.client.get(path, params={"tail": 1})
+        foreign = await it.client.get(path, headers=bearer(await it.a_key(nca_id=OTHER_ACCOUNT)))
+
+    assert [json.loads(line)["text"] for line in whole.text.splitlines()] == ["a", "b", "c", "d"]
+    assert [json.loads(line)["instanceId"] for line in last.text.splitlines()] == [old, new]
+    assert foreign.status_code == 404

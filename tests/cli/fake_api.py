@@ -234,6 +234,10 @@ ROUTES: list[tuple[str, Callable[[FakeApi, Seen], Reply]]] = [
         lambda api, _: Reply(200, "".join(json.dumps(line) + "\n" for line in api.logs).encode()),
     ),
     ("GET /v1/nvct/tasks(/[^/]+/(events|results))?", _task_list),
+    (
+        "GET /v2/gpufn/tasks/[^/]+/logs",
+        lambda api, _: Reply(200, "".join(json.dumps(line) + "\n" for line in api.logs).encode()),
+    ),
     ("GET /v2/gpufn/tasks/[^/]+/results/[^/]+/files", _task_list),
     ("GET /v2/gpufn/tasks/[^/]+/results/[^/]+/files/[0-9]+", lambda api, _: api.contents.pop(0)),
     ("POST /v1/nvct/tasks(/[^/]+/cancel)?", _task),

@@ -223,3 +223,15 @@ def test_what_is_not_there_is_a_mistake_in_usage(tmp_path: Path) -> None:
     assert (image.code, "there is no image 'nosuch' in the catalog" in image.err) == (2, True)
     assert (directory.code, "there is no directory" in directory.err) == (2, True)
     assert "POST" not in {s.method for s in api.seen}
+
+
+def test_what_a_task_wrote() -> None:
+    """Its lines alone, or with --json as they come; --tail goes along."""
+    lines = [{"instanceId": RID, "text": "step 1"}, {"instanceId": RID, "text": "step 2"}]
+    with serving(FakeApi(tasks=[a_task()], logs=lines)) as api:
+        plain = against(api, "task", "logs", TID, "--tail", "2")
+        as_json = against(api, "task", "logs", TID, "--json")
+
+    assert (plain.code, plain.out) == (0, "step 1\nstep 2\n")
+    assert '"text": "step 1"' in as_json.out
+    assert any(s.path.endswith("/logs?tail=2") for s in api.seen)

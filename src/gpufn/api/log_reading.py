@@ -41,11 +41,11 @@ class Entry:
     text: str
 
 
-async def kept(context: Context, recorded: Sequence[Instance], wanted: Wanted) -> AsyncGenerator[Entry | None, None]:
+async def kept(context: Context, recorded: Sequence[InstanceId], wanted: Wanted) -> AsyncGenerator[Entry | None, None]:
     """What there is, instance by instance, the oldest first."""
-    for instance in recorded:
-        if wanted.only in (None, instance.id):
-            async for entry in _entries(context, instance.id, wanted, follow=False):
+    for instance_id in recorded:
+        if wanted.only in (None, instance_id):
+            async for entry in _entries(context, instance_id, wanted, follow=False):
                 yield entry
 
 

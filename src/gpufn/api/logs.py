@@ -50,8 +50,8 @@ async def stream_logs(
         raise NotFound(f"Function id '{function_id}', version '{version_id}': no instance '{instance_id}' is recorded")
     wanted = Wanted(instance_id, tail, utc(since), request_id)
     if follow:
-        return LineStream(_encoded(log_reading.follow(context, version_id, wanted)))
-    return LineStream(_encoded(log_reading.kept(context, seen.instances, wanted)))
+        return LineStream(encoded(log_reading.follow(context, version_id, wanted)))
+    return LineStream(encoded(log_reading.kept(context, [i.id for i in seen.instances], wanted)))
 
 
 def utc(moment: datetime | None) -> datetime | None:
@@ -59,7 +59,7 @@ def utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
-async def _encoded(entries: AsyncGenerator[Entry | None, None]) -> AsyncGenerator[bytes, None]:
+async def encoded(entries: AsyncGenerator[Entry | None, None]) -> AsyncGenerator[bytes, None]:
     """Lines of JSON; an empty one shows that the server is still there."""
     try:
         async for entry in entries:

@@ -1,0 +1,30 @@
+"""What a task wrote. gpufn's own route."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Response
+
+from gpufn.api import log_reading
+from gpufn.api.context import Ctx
+from gpufn.api.lines import LineStream
+from gpufn.api.log_reading import Wanted
+from gpufn.api.logs import encoded
+from gpufn.api.security import Caller
+from gpufn.api.tasks import TaskIdPath, own_task, throttle
+
+
+async def get_task_logs(
+    caller: Caller,
+    context: Ctx,
+    *,
+    task_id: TaskIdPath,
+    tail: Annotated[int | None, Query(ge=0, le=1_000_000)] = None,
+) -> Response:
+    """What is kept of every attempt, oldest first, as lines of ``{instanceId, text}``; the last ``tail`` of each."""
+    throttle(context, caller, task_id)
+    denied = "Insufficient resource access for task details"
+    task = await context.db.run(lambda tx: own_task(tx, caller, task_id, denied))
+    ran = (*task.past_instances, *((task.instance_id,) if task.instance_id is not None else ()))
+    return LineStream(encoded(log_reading.kept(context, ran, Wanted(tail=tail))))
