@@ -9,6 +9,8 @@ import pytest
 from fake_api import FID, KEY, VID, FakeApi, a_problem, a_version, serving
 from running import against, run
 
+from gpufn.cli.status import reasons
+
 
 def test_deploy_waits_and_reports() -> None:
     """A deployment names the GPU's default instance type and ends ACTIVE."""
@@ -157,6 +159,27 @@ def test_function_list_get_delete() -> None:
     assert "deployed on             CPU (T), 0 to 1 instances" in shown.out
     assert (several.code, one.code, rest.code, gone.code) == (2, 0, 0, 7)
     assert rest.json["deleted"] == [{"id": FID, "versionId": FID}]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "shown"),
+    [
+        (("errored", "errored"), True),  # it scales to zero, and fails whenever it is called
+        (("errored", "terminated"), False),
+        (("terminated", "errored"), True),
+        (("ready", "errored"), False),
+    ],
+)
+def test_status_says_what_fails_in_an_active_function(statuses: tuple[str, str], shown: bool) -> None:
+    """A failed instance of an ACTIVE function is a reason while nothing runs and nothing has ended well since."""
+    ids = {"name": "f", "id": "1", "versionId": "2", "status": "ACTIVE"}
+    failure = {"failure": {"message": "exited with code 3"}}
+    found = [
+        {"status": status, "createdAt": f"2026-0{n + 1}", "endedAt": f"2026-0{n + 1}"}
+        | (failure if status == "errored" else {})
+        for n, status in enumerate(statuses)
+    ]
+    assert list(reasons(ids, found)) == (["exited with code 3"] if shown else [])
 
 
 def test_status_shows_functions_and_reasons() -> None:

@@ -70,7 +70,7 @@ def test_facts_of_a_task() -> None:
     assert facts == (
         ("status", "RUNNING"),
         ("needs", "2 x H100"),
-        ("attempt", "2: 0 failed, 1 lost"),
+        ("attempt", "2, 0 failed before, 1 lost"),
         ("progress", "7 %"),
         ("event", "2026-01-01T11:55:00Z  it began"),
     )

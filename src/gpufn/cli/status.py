@@ -64,7 +64,7 @@ def _look(session: Session, version: Version) -> dict[str, Any]:
         "instances": found,
         "summary": phases.of_instances(found) if is_deployed(version) else "",
         "queue": _queue(session, version) if is_deployed(version) else None,
-        "reasons": list(_reasons(version, found)),
+        "reasons": list(reasons(version, found)),
     }
 
 
@@ -79,13 +79,22 @@ def _queue(session: Session, version: Version) -> int | None:
     return sum(int(queue["queueDepth"]) for queue in queues)
 
 
-def _reasons(version: Version, found: Iterable[dict[str, Any]]) -> Iterable[str]:
-    """Why a version is not simply ACTIVE, and what ails instances of one that is; each reason once, newest first."""
-    ailing = [i for i in found if str(i.get("status", "")).lower() in WRONG]
-    live = [i for i in ailing if version["status"] != "ACTIVE" or str(i.get("status", "")).lower() != "errored"]
-    newest = sorted(live, key=lambda i: str(i.get("endedAt") or i.get("createdAt") or ""), reverse=True)
-    texts = [targets.failure_text(i) or str(i.get("detail") or "") for i in newest]
+def reasons(version: Version, found: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """Why a version is not simply ACTIVE, and what ails instances of one that is; each reason once, newest first.
+
+    What failed in an ACTIVE version is history, unless nothing runs and nothing has ended well since.
+    """
+    newest = sorted(found, key=lambda i: str(i.get("endedAt") or i.get("createdAt") or ""), reverse=True)
+    ailing = [i for i in newest if _status(i) in WRONG]
+    if version["status"] == "ACTIVE" and any(_status(i) != "errored" for i in newest):
+        fails_now = not any(_status(i) == "ready" for i in newest) and _status(newest[0]) == "errored"
+        ailing = [i for i in ailing if _status(i) != "errored" or fails_now]
+    texts = [targets.failure_text(i) or str(i.get("detail") or "") for i in ailing]
     return list(dict.fromkeys(text for text in texts if text))[:3]
+
+
+def _status(instance: dict[str, Any]) -> str:
+    return str(instance.get("status", "")).lower()
 
 
 def _facts(installation: dict[str, Any]) -> Iterable[tuple[str, str]]:

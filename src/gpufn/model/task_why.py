@@ -14,7 +14,8 @@ def of_task(task: Task, ahead: int, told: Sequence[TaskEvent], now: datetime) ->
     definition = task.definition
     facts = [("status", task.status.value), ("needs", f"{definition.units} x {definition.gpu}")]
     if task.attempt:
-        facts.append(("attempt", f"{task.attempt}: {task.failures} failed, {task.losses} lost"))
+        before = f", {task.failures} failed before, {task.losses} lost" if task.failures or task.losses else ""
+        facts.append(("attempt", f"{task.attempt}{before}"))
     if task.percent is not None:
         facts.append(("progress", f"{task.percent} %"))
     facts += [("event", f"{e.created_at:%Y-%m-%dT%H:%M:%SZ}  {e.message}") for e in told]
