@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -105,3 +106,35 @@ async def test_logs_of_every_attempt_are_kept() -> None:
     assert [json.loads(line)["text"] for line in whole.text.splitlines()] == ["a", "b", "c", "d"]
     assert [json.loads(line)["instanceId"] for line in last.text.splitlines()] == [old, new]
     assert foreign.status_code == 404
+
+
+async def test_following_goes_on_over_attempts() -> None:
+    """With ``follow`` the lines of a later attempt come too, and the answer ends when the task has."""
+    async with an_installation() as it:
+        task_id, old, new = await launch(it, "train"), InstanceId(new_id()), InstanceId(new_id())
+        it.logs.lines[old], it.logs.lines[new] = ["a"], ["b"]
+        await change(it, task_id, phase=TaskPhase.PLACED, instance_id=old, launched_at=it.clock())
+        path = f"/v2/gpufn/tasks/{task_id}/logs"
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(it.client.get(path, params={"follow": "true"}))
+            await asyncio.sleep(0.05)
+            await change(it, task_id, past_instances=(old,), instance_id=new, launched_at=None)
+            await asyncio.sleep(0.05)
+            assert not following.done()
+            await change(it, task_id, launched_at=it.clock())
+            await asyncio.sleep(0.6)
+            await change(it, task_id, outcome=TaskStatus.COMPLETED, phase=TaskPhase.ENDED, ended_at=it.clock())
+
+    assert [json.loads(line)["text"] for line in following.result().text.splitlines() if line] == ["a", "b"]
+
+
+async def test_following_a_task_that_is_deleted_ends() -> None:
+    """What is forgotten writes no more."""
+    async with an_installation() as it:
+        task_id = await launch(it, "train")
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(it.client.get(f"/v2/gpufn/tasks/{task_id}/logs", params={"follow": "true"}))
+            await asyncio.sleep(0.05)
+            await it.context.db.run(lambda tx: tasks.delete(tx, task_id))
+
+    assert (following.result().status_code, following.result().text) == (200, "")

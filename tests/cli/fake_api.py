@@ -81,6 +81,8 @@ class FakeApi:
     """Who the function is shared with."""
     tasks: list[dict[str, Any]] = field(default_factory=list)
     """What a task is when it is looked at, in turn; the last one for ever."""
+    task_refusals: list[Reply] = field(default_factory=list)
+    """What looks at the task are answered first."""
     task_lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Tasks, events, results and files, by the name of the list; two to a page."""
     contents: list[Reply] = field(default_factory=list)
@@ -209,6 +211,8 @@ def _status(api: FakeApi, request: Seen) -> Reply:
 
 def _task(api: FakeApi, request: Seen) -> Reply:
     """The next look at the task; looks go on with the last one."""
+    if request.method == "GET" and api.task_refusals:
+        return api.task_refusals.pop(0)
     return a_json({"task": api.tasks.pop(0) if len(api.tasks) > 1 else api.tasks[0]})
 
 

@@ -14,7 +14,7 @@ from running import Ran, against
 from gpufn.cli import task_run
 from gpufn.cli.exits import Failed
 from gpufn.cli.task_results import place
-from gpufn.cli.task_run import default_name
+from gpufn.cli.task_run import BAR, default_name, progress_bar
 
 TID, RID = "33333333-3333-4333-8333-333333333333", "44444444-4444-4444-8444-444444444444"
 OTHER = "55555555-5555-4555-8555-555555555555"
@@ -50,7 +50,7 @@ def test_a_task_is_launched_with_what_was_said(tmp_path: Path) -> None:
     secret.write_text("s3cret\n")
     options = ("--gpu", "h100", "--env", "STEPS=10", "--args=-v x", "--secret", f"DB={secret}", "--retries", "2")
     with serving(FakeApi(tasks=[a_task()])) as api:
-        ran = against(api, "task", "run", "nvcr.io/acme/train.er:2.1", *options, "--max-runtime", "30m")
+        ran = against(api, "task", "run", "nvcr.io/acme/train.er:2.1", *options, "--max-runtime", "30m", "--no-wait")
 
     assert (ran.code, ran.out) == (0, f"train  {TID}  QUEUED\n")
     assert api.sent("POST", "/tasks").json == {
@@ -70,7 +70,7 @@ def test_a_task_is_launched_with_what_was_said(tmp_path: Path) -> None:
 def test_uploading_needs_no_more_to_be_said() -> None:
     """The location and the key that NVCF's API asks for are filled in."""
     with serving(FakeApi(tasks=[a_task()])) as api:
-        ran = against(api, "task", "run", "x", "--name", "n" * 128, "--gpu", "CPU", "--results", "UPLOAD")
+        ran = against(api, "task", "run", "x", "--name", "n" * 128, "--gpu", "CPU", "--results", "UPLOAD", "--no-wait")
 
     sent = api.sent("POST", "/tasks").json
     assert ran.code == 0, ran.err
@@ -84,18 +84,18 @@ def test_a_directory_is_put_into_the_catalog(tmp_path: Path) -> None:
     source.mkdir()
     (source / "function.toml").write_text('name = "job"\ncommand = ["{python}", "x.py"]\n[function]\ngpu = "CPU"\n')
     with serving(FakeApi(tasks=[a_task()])) as api:
-        ran = against(api, "task", "run", str(source), data=tmp_path / "data")
-        broken = against(api, "task", "run", str(tmp_path), data=tmp_path / "data")
+        ran = against(api, "task", "run", str(source), "--no-wait", data=tmp_path / "data")
+        broken = against(api, "task", "run", str(tmp_path), "--no-wait", data=tmp_path / "data")
 
     sent = api.sent("POST", "/tasks").json
     assert ran.code == 0, ran.err
     assert (sent["containerImage"], sent["name"], sent["gpuSpecification"]["gpu"]) == ("job", "job", "CPU")
-    assert (broken.code, "function.toml" in broken.err) == (1, True)
+    assert (broken.code, "function.toml" in broken.err) == (2, True)
 
 
-def watched(*looks: dict[str, Any]) -> Ran:
-    with serving(FakeApi(tasks=list(looks))) as api:
-        return against(api, "task", "run", "x", "--gpu", "CPU", "--watch")
+def watched(*looks: dict[str, Any], tty: bool = False, logs: tuple[dict[str, str], ...] = ()) -> Ran:
+    with serving(FakeApi(tasks=list(looks), logs=list(logs))) as api:
+        return against(api, "task", "run", "x", "--gpu", "CPU", tty=tty)
 
 
 def test_watching_shows_how_far_it_is() -> None:
@@ -110,11 +110,44 @@ def test_watching_shows_how_far_it_is() -> None:
 
 
 def test_a_watched_task_that_fails() -> None:
-    """Any other end is exit 1, with the task's error."""
-    ran = watched(a_task(), a_task("ERRORED", healthInfo={"error": "exited with code 3"}))
+    """Any other end is exit 1, with the last it wrote, the task's error, and where to read more."""
+    lines = ({"instanceId": OTHER, "text": "first attempt"}, {"instanceId": RID, "text": "Traceback"})
+    ran = watched(a_task(), a_task("ERRORED", healthInfo={"error": "exited with code 3"}), logs=lines)
 
     assert (ran.code, ran.out) == (1, f"train  {TID}  ERRORED\n")
-    assert f"error: train ended ERRORED: exited with code 3\nfix: read `gpufn task events {TID}`" in ran.err
+    told = f"error: train ended ERRORED: exited with code 3\nfix: read `gpufn task logs {TID}`"
+    assert "  Traceback\n" + told in ran.err
+    assert "first attempt" not in ran.err
+
+
+def test_a_terminal_shows_a_bar() -> None:
+    """On a terminal one line is written anew, with a bar as long as the task says it is done."""
+    ran = watched(a_task(), a_task("RUNNING", percentComplete=50), a_task("COMPLETED"), tty=True)
+
+    assert ran.err.startswith("\r\x1b[KQUEUED · ")
+    assert "\r\x1b[K[############............] RUNNING · 50 % · " in ran.err
+    assert ran.err.endswith("\r\x1b[K")
+    assert "\n" not in ran.err
+
+
+@given(st.none() | st.integers(-10, 200))
+def test_a_bar_never_breaks_its_width(percent: int | None) -> None:
+    """Whatever a task says, the bar is as long as any other."""
+    bar = progress_bar(percent)
+    assert len(bar) == (0 if percent is None else BAR + 3)
+
+
+def test_a_wait_outlives_a_restart() -> None:
+    """503 while control restarts does not end the wait; what is no passing trouble does."""
+    with serving(FakeApi(tasks=[a_task(), a_task("COMPLETED")])) as api:
+        api.task_refusals = [a_problem(503, "control restarts"), a_problem(503, "control restarts")]
+        ran = against(api, "task", "run", "x", "--gpu", "CPU")
+    with serving(FakeApi(tasks=[a_task(), a_task("COMPLETED")])) as api:
+        api.task_refusals = [a_problem(404, "Task id: Not found")]
+        gone = against(api, "task", "run", "x", "--gpu", "CPU")
+
+    assert (ran.code, ran.out) == (0, f"train  {TID}  COMPLETED\n")
+    assert gone.code == 7
 
 
 def test_lists_are_read_to_their_end() -> None:
@@ -226,12 +259,26 @@ def test_what_is_not_there_is_a_mistake_in_usage(tmp_path: Path) -> None:
 
 
 def test_what_a_task_wrote() -> None:
-    """Its lines alone, or with --json as they come; --tail goes along."""
+    """Its lines alone, or with --json as they come; --tail and --follow go along."""
     lines = [{"instanceId": RID, "text": "step 1"}, {"instanceId": RID, "text": "step 2"}]
     with serving(FakeApi(tasks=[a_task()], logs=lines)) as api:
         plain = against(api, "task", "logs", TID, "--tail", "2")
         as_json = against(api, "task", "logs", TID, "--json")
+        followed = against(api, "task", "logs", "-f", TID)
+        negative = against(api, "task", "logs", TID, "--tail", "-1")
 
     assert (plain.code, plain.out) == (0, "step 1\nstep 2\n")
+    assert (followed.code, followed.out) == (0, "step 1\nstep 2\n")
     assert '"text": "step 1"' in as_json.out
-    assert any(s.path.endswith("/logs?tail=2") for s in api.seen)
+    asked = [s.path.partition("/logs")[2] for s in api.seen if "/logs" in s.path]
+    assert asked == ["?tail=2", "", "?follow=true"]
+    assert negative.code == 2
+
+
+def test_attempts_are_told_apart() -> None:
+    """Where another attempt begins, standard error says so; what it wrote is on standard output alone."""
+    lines = [{"instanceId": OTHER, "text": "a"}, {"instanceId": RID, "text": "b"}]
+    with serving(FakeApi(tasks=[a_task()], logs=lines)) as api:
+        ran = against(api, "task", "logs", TID)
+
+    assert (ran.out, ran.err) == ("a\nb\n", "the next attempt:\n")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from gpufn.api.context import Context
 from gpufn.compute.backend import BackendError
 from gpufn.model.ids import InstanceId
-from gpufn.model.instance import Instance
+from gpufn.model.task import TaskPhase
 from gpufn.runtime.supervisor import Supervisor
-from gpufn.store import deployments, instances
+from gpufn.store import deployments, instances, tasks
 from gpufn.store.database import Transaction
 
 LOOK_AGAIN = 0.5
@@ -41,6 +42,10 @@ class Entry:
     text: str
 
 
+Sources: TypeAlias = Callable[[Transaction], tuple[Sequence[InstanceId], bool]]
+"""The instances whose lines are to be read, and whether more of them may come."""
+
+
 async def kept(context: Context, recorded: Sequence[InstanceId], wanted: Wanted) -> AsyncGenerator[Entry | None, None]:
     """What there is, instance by instance, the oldest first."""
     for instance_id in recorded:
@@ -49,11 +54,11 @@ async def kept(context: Context, recorded: Sequence[InstanceId], wanted: Wanted)
                 yield entry
 
 
-async def follow(context: Context, version_id: str, wanted: Wanted) -> AsyncGenerator[Entry | None, None]:
+async def follow(context: Context, sources: Sources, wanted: Wanted) -> AsyncGenerator[Entry | None, None]:
     """Lines of all instances as they come, those that start later too, until no more can come; None in a silence."""
     ready: asyncio.Queue[Entry | None] = asyncio.Queue(BUFFER)
-    async with Supervisor() as tasks:
-        watch = tasks.start(_watch(context, version_id, wanted, ready, tasks), name=f"logs {version_id}")
+    async with Supervisor() as readings:
+        watch = readings.start(_watch(context, sources, wanted, ready, readings), name="logs")
         while not watch.done() or not ready.empty():
             try:
                 entry = await asyncio.wait_for(ready.get(), HEARTBEAT)
@@ -78,28 +83,45 @@ async def _entries(
 
 
 async def _watch(
-    context: Context, version_id: str, wanted: Wanted, ready: asyncio.Queue[Entry | None], tasks: Supervisor
+    context: Context, sources: Sources, wanted: Wanted, ready: asyncio.Queue[Entry | None], readings: Supervisor
 ) -> None:
     """Start one reader for every instance; when no more can come and all have been read, put None."""
     readers: dict[str, asyncio.Task[None]] = {}
     more = True
     while more:
-        found, more = await context.db.run(lambda tx: _sources(tx, version_id, wanted.only))
-        for instance in found:
-            if instance.id not in readers:
-                reading = _read(context, instance.id, wanted, ready)
-                readers[instance.id] = tasks.start(reading, name=f"log {instance.id}")
+        found, more = await context.db.run(sources)
+        for instance_id in found:
+            if instance_id not in readers:
+                reading = _read(context, instance_id, wanted, ready)
+                readers[instance_id] = readings.start(reading, name=f"log {instance_id}")
         await asyncio.sleep(LOOK_AGAIN if more else 0)
     if readers:
         await asyncio.wait(readers.values())
     await ready.put(None)
 
 
-def _sources(tx: Transaction, version_id: str, only: str | None) -> tuple[list[Instance], bool]:
-    """The recorded instances, and whether more may come: the version is deployed, or one of them still lives."""
-    found = [i for i in instances.of_version(tx, version_id) if only in (None, i.id)]
-    is_deployed = only is None and deployments.of_version(tx, version_id) is not None
-    return found, is_deployed or any(i.is_live for i in found)
+def of_version(version_id: str, only: str | None) -> Sources:
+    """The instances of a version; more may come while it is deployed, or one of them still lives."""
+
+    def read(tx: Transaction) -> tuple[Sequence[InstanceId], bool]:
+        found = [i for i in instances.of_version(tx, version_id) if only in (None, i.id)]
+        is_deployed = only is None and deployments.of_version(tx, version_id) is not None
+        return [i.id for i in found], is_deployed or any(i.is_live for i in found)
+
+    return read
+
+
+def of_task(task_id: str) -> Sources:
+    """The instances of a task, attempt by attempt; more may come until it has ended."""
+
+    def read(tx: Transaction) -> tuple[Sequence[InstanceId], bool]:
+        task = tasks.get(tx, task_id)
+        if task is None:
+            return (), False
+        is_asked_for = task.phase is not TaskPhase.PLACED or task.launched_at is not None
+        return task.instances if is_asked_for else task.past_instances, task.ended_at is None
+
+    return read
 
 
 async def _read(context: Context, instance_id: InstanceId, wanted: Wanted, ready: asyncio.Queue[Entry | None]) -> None:

@@ -50,7 +50,7 @@ async def stream_logs(
         raise NotFound(f"Function id '{function_id}', version '{version_id}': no instance '{instance_id}' is recorded")
     wanted = Wanted(instance_id, tail, utc(since), request_id)
     if follow:
-        return LineStream(encoded(log_reading.follow(context, version_id, wanted)))
+        return LineStream(encoded(log_reading.follow(context, log_reading.of_version(version_id, instance_id), wanted)))
     return LineStream(encoded(log_reading.kept(context, [i.id for i in seen.instances], wanted)))
 
 

@@ -62,7 +62,9 @@ async def skyway_logs(
     if instance_id not in {i.id for i in seen.instances}:
         raise NotFound(f"Function id '{function_id}', version '{version_id}': no instance '{instance_id}' is recorded")
     wanted = Wanted(instance_id, since=_start(context, since, since_time))
-    lines = _events(log_reading.follow(context, version_id, wanted), until=loop_now() + seconds)
+    lines = _events(
+        log_reading.follow(context, log_reading.of_version(version_id, instance_id), wanted), until=loop_now() + seconds
+    )
     return LineStream(lines, media_type="text/event-stream")
 
 

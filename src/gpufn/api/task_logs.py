@@ -20,11 +20,16 @@ async def get_task_logs(
     context: Ctx,
     *,
     task_id: TaskIdPath,
+    follow: Annotated[bool, Query()] = False,
     tail: Annotated[int | None, Query(ge=0, le=1_000_000)] = None,
 ) -> Response:
-    """What is kept of every attempt, oldest first, as lines of ``{instanceId, text}``; the last ``tail`` of each."""
+    """What is kept of every attempt, oldest first, as lines of ``{instanceId, text}``; the last ``tail`` of each.
+    With ``follow`` also what comes, until the task has ended.
+    """
     throttle(context, caller, task_id)
     denied = "Insufficient resource access for task details"
     task = await context.db.run(lambda tx: own_task(tx, caller, task_id, denied))
-    ran = (*task.past_instances, *((task.instance_id,) if task.instance_id is not None else ()))
-    return LineStream(encoded(log_reading.kept(context, ran, Wanted(tail=tail))))
+    wanted = Wanted(tail=tail)
+    if follow:
+        return LineStream(encoded(log_reading.follow(context, log_reading.of_task(task.id), wanted)))
+    return LineStream(encoded(log_reading.kept(context, task.instances, wanted)))

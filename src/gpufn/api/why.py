@@ -167,8 +167,7 @@ async def _task(context: Context, caller: Principal, subject_id: str) -> WhyResp
         return None
     task, ahead, told = seen
     answer = WhyResponse.of("task", subject_id, of_task(task, ahead, told, context.now()))
-    ran = [*task.past_instances, *([task.instance_id] if task.instance_id is not None else [])]
-    log = await _last_lines(context, ran[-1]) if ran and ails(task) else ()
+    log = await _last_lines(context, task.instances[-1]) if task.instances and ails(task) else ()
     return answer.model_copy(update={"log": log})
 
 

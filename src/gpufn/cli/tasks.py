@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from gpufn.cli import task_results, task_run
+from gpufn.cli import task_logs, task_results, task_run
 from gpufn.cli.session import Session, api_options, output_options
-from gpufn.client.errors import refusal
-from gpufn.client.http import Call
 from gpufn.client.tasks import elements, find, path_of
 
 TEXT = 32
@@ -20,15 +17,15 @@ TEXT = 32
 def configure(parser: argparse.ArgumentParser) -> None:
     """What one can do with tasks."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    running = verbs.add_parser("run", help="launch a task")
+    running = verbs.add_parser("run", help="launch a task and wait for its end")
     task_run.options(running)
     listing = verbs.add_parser("list", help="every task, newest first")
     listing.add_argument("--status", help="only those with this status")
     results = verbs.add_parser("results", help="list a task's results and their files, or fetch them")
     task_results.options(results)
     writing = verbs.add_parser("logs", help="what a task wrote, every attempt, the oldest first")
-    writing.add_argument("--tail", type=int, metavar="N", help="only the last N lines of each attempt")
-    runs = [(running, task_run.run), (listing, list_all), (results, task_results.run), (writing, logs)]
+    task_logs.options(writing)
+    runs = [(running, task_run.run), (listing, list_all), (results, task_results.run), (writing, task_logs.run)]
     for name, run, summary in (
         ("get", get, "one task"),
         ("events", events, "what happened to a task"),
@@ -76,18 +73,6 @@ def events(session: Session) -> int:
         return 0
     for event in found:
         session.console.line(f"{event['createdAt']}  {event['message']}")
-    return 0
-
-
-def logs(session: Session) -> int:
-    """What is kept of what it wrote."""
-    task = find(session.client, session.args.task)
-    params = {} if session.args.tail is None else {"tail": str(session.args.tail)}
-    with session.client.open(Call("GET", f"/v2/gpufn/tasks/{task['id']}/logs", params=params, timeout=60.0)) as answer:
-        if answer.status != 200:
-            raise refusal(answer.status, answer.reason, answer.read())
-        for line in filter(str.strip, answer.lines()):
-            session.console.log(line if session.args.json else str(json.loads(line)["text"]))
     return 0
 
 

@@ -43,13 +43,13 @@ class Catalog:
             raise Invalid(f"directory: {directory} is not a directory; give one with a {FILE}")
         image = read(directory)
         name = check_name(image.name if name is None else name)
-        self._check_content(directory)
+        self.check(directory)
         content = self._root / ".content"
         content.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._root.chmod(0o700)
         place = Path(tempfile.mkdtemp(dir=content))
         try:
-            shutil.copytree(directory, place / "image", symlinks=True, ignore=_ignore)
+            shutil.copytree(directory, place / "image", symlinks=True, ignore=ignored)
             image = read(place / "image", name=name)
             self._link(name, place)
         except (OSError, shutil.Error) as error:
@@ -119,7 +119,8 @@ class Catalog:
             return replace(read(sample, sample=True), name=name)
         return None
 
-    def _check_content(self, directory: Path) -> None:
+    def check(self, directory: Path) -> None:
+        """Raises Exhausted for a directory that is too large for an image, Invalid for one with links out of it."""
         size = count = 0
         for folder, names, files in os.walk(directory):
             names[:] = [n for n in names if n not in _SKIPPED]
@@ -138,7 +139,8 @@ def _directories(parent: Path) -> list[Path]:
     return [p for p in parent.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))]
 
 
-def _ignore(_folder: str, names: list[str]) -> list[str]:
+def ignored(_folder: str, names: list[str]) -> list[str]:
+    """Those of ``names`` that are left out of an image; for ``shutil.copytree``."""
     return [name for name in names if name in _SKIPPED]
 
 

@@ -114,7 +114,7 @@ class Tasks:
 
     async def _forget(self, task: Task) -> None:
         """The row goes last: a crash leaves something to find."""
-        for instance_id in (*task.past_instances, *([task.instance_id] if task.instance_id else ())):
+        for instance_id in task.instances:
             await self._context.backend.forget(instance_id)
         await self._keeper.forget(task.id)
         await self._context.task_files.remove(task.id)

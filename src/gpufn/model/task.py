@@ -147,6 +147,11 @@ class Task:
             return TaskStatus.RUNNING
         return TaskStatus.QUEUED if self.launched_at is None else TaskStatus.LAUNCHED
 
+    @property
+    def instances(self) -> tuple[InstanceId, ...]:
+        """The instances of all attempts, the newest last."""
+        return self.past_instances + ((self.instance_id,) if self.instance_id is not None else ())
+
     def placed(self, instance_id: InstanceId, now: datetime) -> Task:
         """The task with GPUs, and an instance to be launched."""
         return replace(
@@ -159,12 +164,11 @@ class Task:
 
     def queued_again(self, now: datetime) -> Task:
         """The task without instance and progress, in its old place in the queue."""
-        past = self.past_instances + ((self.instance_id,) if self.instance_id is not None else ())
         return replace(
             self,
             phase=TaskPhase.QUEUED,
             instance_id=None,
-            past_instances=past,
+            past_instances=self.instances,
             launched_at=None,
             started_at=None,
             running_at=None,
