@@ -10,14 +10,16 @@ from fastapi import Response
 
 from gpufn.api.across import AccountPath
 from gpufn.api.context import Ctx
+from gpufn.api.lists import LEAN_PAGE, answered, pages
 from gpufn.api.parameters import ClientIdPath
 from gpufn.api.security import Caller
 from gpufn.model.access import Principal
 from gpufn.model.account import Account, Client
 from gpufn.model.errors import Conflict, Forbidden, Invalid, NotFound
 from gpufn.model.ids import DEFAULT_ACCOUNT, AccountId, KeyId
-from gpufn.store import accounts, authorizations, functions, keys, tasks
+from gpufn.store import accounts, authorizations, functions, keys, pages as stored, tasks
 from gpufn.store.database import Transaction
+from gpufn.store.pages import Position
 from gpufn.wire.accounts import (
     AccountDto,
     AccountResponse,
@@ -25,7 +27,6 @@ from gpufn.wire.accounts import (
     ClientRequest,
     ClientResponse,
     CreateAccountRequest,
-    ListAccountsResponse,
     UpdateAccountRequest,
 )
 
@@ -58,7 +59,7 @@ async def create_account(
     def write(tx: Transaction) -> AccountDto:
         if accounts.get(tx, nca_id) is not None:
             raise Conflict(f"Account '{nca_id}' exists already")
-        if len(accounts.every(tx)) >= MAX_ACCOUNTS:
+        if accounts.count(tx) >= MAX_ACCOUNTS:
             raise Invalid(f"there are {MAX_ACCOUNTS} accounts, which is the limit; delete some first")
         accounts.ensure(tx, account)
         if body.admin_client_id is not None:
@@ -70,13 +71,17 @@ async def create_account(
     return answer
 
 
-async def list_accounts(caller: Caller, context: Ctx) -> ListAccountsResponse:
+async def list_accounts(caller: Caller, context: Ctx) -> Response:
     """Every account; an API key sees its own."""
 
-    def read(tx: Transaction) -> list[AccountDto]:
-        return [_dto(tx, a) for a in accounts.every(tx) if not caller.is_key or a.nca_id == caller.nca_id]
+    def read(tx: Transaction, after: Position | None) -> tuple[list[AccountDto], Position | None]:
+        own = caller.nca_id if caller.is_key else None
+        found = stored.of_accounts(tx, after=after, limit=LEAN_PAGE, nca_id=own)
+        clients = accounts.clients_of_many(tx, [a.nca_id for a in found])
+        shown = [AccountDto.of(a, clients.get(a.nca_id, ())) for a in found]
+        return shown, (found[-1].created_at, found[-1].nca_id) if len(found) == LEAN_PAGE else None
 
-    return ListAccountsResponse(cloud_accounts=tuple(await context.db.run(read)))
+    return await answered("cloudAccounts", AccountDto, pages(context.db, read))
 
 
 async def get_account(caller: Caller, context: Ctx, *, nca_id: AccountPath) -> AccountResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 from fastapi import FastAPI, Response
@@ -43,8 +43,14 @@ from gpufn.api import (
 from gpufn.api.audit import Audit
 from gpufn.api.body import StrictRoute
 from gpufn.api.context import Context
+from gpufn.api.encoding import encoded
 from gpufn.api.front import Authentication, Boundary, Cors
 from gpufn.api.security import guarded
+from gpufn.wire.accounts import ListAccountsResponse
+from gpufn.wire.assets import AssetsResponse
+from gpufn.wire.base import Wire
+from gpufn.wire.deployment_views import ListDeploymentsResponse
+from gpufn.wire.function_views import ListFunctionIdsResponse, ListFunctionsResponse
 
 FUNCTIONS = "/v2/nvcf/functions"
 VERSION = "/functions/{functionId}/versions/{functionVersionId}"
@@ -87,11 +93,13 @@ class Route:
     scopes: tuple[str, ...] | None
     across: bool = False
     """Whether it works in the account that its path names (``api.across``)."""
+    answer: type[Wire] | None = None
+    """The body of what is answered, where the handler makes its own response: lists are sent as they are read."""
 
 
 ACCOUNT = "/v2/nvcf/accounts/{ncaId}"
 ACCOUNTS = (
-    Route("GET", "/v2/nvcf/accounts", accounts.list_accounts, SUPER),
+    Route("GET", "/v2/nvcf/accounts", accounts.list_accounts, SUPER, answer=ListAccountsResponse),
     Route("POST", ACCOUNT, accounts.create_account, SUPER),
     Route("GET", ACCOUNT, accounts.get_account, SUPER),
     Route("PATCH", ACCOUNT, accounts.update_account, SUPER),
@@ -131,10 +139,10 @@ KEY_SERVICE = (
 IN_AN_ACCOUNT = (
     *KEY_SERVICE,
     Route("POST", FUNCTIONS, functions.create_function, REGISTER),
-    Route("GET", FUNCTIONS, functions.list_functions, LIST),
-    Route("GET", FUNCTIONS + "/ids", functions.list_function_ids, LIST),
+    Route("GET", FUNCTIONS, functions.list_functions, LIST, answer=ListFunctionsResponse),
+    Route("GET", FUNCTIONS + "/ids", functions.list_function_ids, LIST, answer=ListFunctionIdsResponse),
     Route("POST", FUNCTIONS + "/{functionId}/versions", functions.create_version, REGISTER),
-    Route("GET", FUNCTIONS + "/{functionId}/versions", functions.list_versions, LIST),
+    Route("GET", FUNCTIONS + "/{functionId}/versions", functions.list_versions, LIST, answer=ListFunctionsResponse),
     Route("GET", "/v2/nvcf" + VERSION, functions.get_version, LIST),
     Route("PUT", "/v2/nvcf" + VERSION, functions.update_version, UPDATE),
     Route("PUT", "/v2/nvcf/metadata" + VERSION, functions.update_version, UPDATE),
@@ -145,7 +153,7 @@ IN_AN_ACCOUNT = (
     Route("GET", DEPLOYMENT, deployments.get_deployment, DEPLOY),
     Route("PUT", DEPLOYMENT, deployments.replace_deployment, DEPLOY),
     Route("DELETE", DEPLOYMENT, deployments.delete_deployment, DEPLOY),
-    Route("GET", "/v2/nvcf/deployments", deployments.list_deployments, DEPLOY),
+    Route("GET", "/v2/nvcf/deployments", deployments.list_deployments, DEPLOY, answer=ListDeploymentsResponse),
     Route("GET", "/v2/nvcf/deployments/{deploymentId}", deployments.get_deployment_by_id, DEPLOY),
     Route(
         "PATCH",
@@ -181,7 +189,7 @@ IN_AN_ACCOUNT = (
     Route("DELETE", CREDENTIAL + "/{registryCredentialId}", registries.delete_credential, REGISTRIES),
     Route("GET", "/v2/nvcf/recognized-registries", registries.recognized_registries, REGISTRIES),
     Route("POST", "/v2/nvcf/assets", assets.create_asset, INVOKE),
-    Route("GET", "/v2/nvcf/assets", assets.list_assets, INVOKE),
+    Route("GET", "/v2/nvcf/assets", assets.list_assets, INVOKE, answer=AssetsResponse),
     Route("GET", "/v2/nvcf/assets/{assetId}", assets.get_asset, INVOKE),
     Route("DELETE", "/v2/nvcf/assets/{assetId}", assets.delete_asset, INVOKE),
     Route("GET", "/v2/nvcf/assets/{assetId}/content-redirect", assets.asset_content, INVOKE),
@@ -238,7 +246,7 @@ def _twins() -> Iterator[Route]:
         theirs = route.path.startswith(("/v2/nvcf/", "/v1/nvct/", OWN + "/keys")) and route.path not in ALONE
         if theirs and route.scopes:
             path, scopes = across.twin_path(route.path), across.twin_scopes(route.scopes)
-            yield Route(route.method, path, route.handler, scopes, across=True)
+            yield replace(route, path=path, scopes=scopes, across=True)
 
 
 ADMINS_ONLY = (
@@ -284,7 +292,7 @@ def _add(app: FastAPI, route: Route) -> None:
     name += "_v3" if route.path == "/v3/openapi" else ""
     app.add_api_route(
         route.path,
-        handler,
+        encoded(handler),
         methods=[route.method],
         name=name,
         operation_id=name,
@@ -298,6 +306,8 @@ def _add(app: FastAPI, route: Route) -> None:
 
 def _answer(route: Route) -> dict[str, Any]:
     """What FastAPI cannot see of a handler that makes its own response: changes are answered 204, pages are HTML."""
+    if route.answer is not None:
+        return {"response_model": route.answer}
     made = get_type_hints(route.handler).get("return")
     if made is HTMLResponse:
         return {"response_class": HTMLResponse}

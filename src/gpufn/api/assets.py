@@ -15,19 +15,20 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
 from gpufn.api.context import Context, Ctx
+from gpufn.api.lists import LEAN_PAGE, answered, pages
 from gpufn.api.parameters import AssetIdPath
 from gpufn.api.security import Caller
 from gpufn.auth import signed_urls
 from gpufn.model.asset import Asset, object_key
 from gpufn.model.errors import Conflict, Exhausted, Forbidden, Invalid, NotFound
 from gpufn.model.ids import AssetId, new_id
-from gpufn.store import assets
+from gpufn.store import assets, pages as stored
 from gpufn.store.database import Transaction
+from gpufn.store.pages import Position
 from gpufn.wire.assets import (
     AssetDto,
     AssetIdDto,
     AssetResponse,
-    AssetsResponse,
     ContentRedirectResponse,
     CreateAssetRequest,
     CreateAssetResponse,
@@ -74,10 +75,15 @@ async def create_asset(
     )
 
 
-async def list_assets(caller: Caller, context: Ctx) -> AssetsResponse:
+async def list_assets(caller: Caller, context: Ctx) -> Response:
     """The account's assets whose bytes are there."""
-    found = await context.db.run(lambda tx: assets.of_account(tx, caller.nca_id, now=context.now()))
-    return AssetsResponse(assets=tuple(AssetIdDto(asset_id=asset.id) for asset in found))
+
+    def read(tx: Transaction, after: Position | None) -> tuple[list[AssetIdDto], Position | None]:
+        found = stored.of_assets(tx, caller.nca_id, after=after, limit=LEAN_PAGE, now=context.now())
+        shown = [AssetIdDto(asset_id=asset.id) for asset in found]
+        return shown, (found[-1].created_at, found[-1].id) if len(found) == LEAN_PAGE else None
+
+    return await answered("assets", AssetIdDto, pages(context.db, read))
 
 
 async def get_asset(caller: Caller, context: Ctx, *, asset_id: AssetIdPath) -> AssetResponse:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from gpufn.api import placement
 from gpufn.api.context import Context, Ctx
+from gpufn.api.lists import PAGE, answered, pages
 from gpufn.api.parameters import DeploymentIdPath, FunctionIdPath, SpecificationIdPath, VersionIdPath
 from gpufn.api.security import Caller
 from gpufn.api.views import Seen, own_version, refuse_public, see
@@ -23,14 +24,14 @@ from gpufn.model.event import EventKind
 from gpufn.model.ids import DeploymentId, new_id
 from gpufn.model.status import FunctionStatus
 from gpufn.runtime.clock import loop_now
-from gpufn.store import deployments, events, functions
+from gpufn.store import deployments, events, functions, pages as stored
 from gpufn.store.database import Transaction
+from gpufn.store.pages import Position
 from gpufn.wire.deployment_views import (
     DeploymentResponse,
     FunctionDeploymentDto,
     GpuSpecificationDto,
     GpuSpecificationResponse,
-    ListDeploymentsResponse,
 )
 from gpufn.wire.deployments import CreateDeploymentRequest, PatchGpuSpecificationRequest, UpdateDeploymentRequest
 from gpufn.wire.function_views import FunctionDto, FunctionResponse
@@ -93,15 +94,17 @@ async def get_deployment_by_id(caller: Caller, context: Ctx, *, deployment_id: D
     return DeploymentResponse(deployment=_view(context, seen))
 
 
-async def list_deployments(caller: Caller, context: Ctx) -> ListDeploymentsResponse:
+async def list_deployments(caller: Caller, context: Ctx) -> Response:
     """Every deployment within the caller's reach, as NGC's gateway lists them (section 8.3)."""
 
-    def read(tx: Transaction) -> list[Seen]:
-        seen = see(tx, visible(caller, functions.of_account(tx, caller.nca_id)))
-        return [s for s in seen if s.condition.status is not FunctionStatus.INACTIVE]
+    def read(tx: Transaction, after: Position | None) -> tuple[list[FunctionDeploymentDto], Position | None]:
+        found = stored.of_deployments(tx, caller.nca_id, after=after, limit=PAGE)
+        versions = functions.of_ids(tx, [d.version_id for d in found])
+        seen = see(tx, visible(caller, [versions[d.version_id] for d in found]))
+        shown = [_view(context, s) for s in seen if s.condition.status is not FunctionStatus.INACTIVE]
+        return shown, (found[-1].created_at, found[-1].id) if len(found) == PAGE else None
 
-    found = await context.db.run(read)
-    return ListDeploymentsResponse(deployments=tuple(_view(context, s) for s in found))
+    return await answered("deployments", FunctionDeploymentDto, pages(context.db, read))
 
 
 async def replace_deployment(

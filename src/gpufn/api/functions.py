@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
@@ -10,12 +10,21 @@ from typing import Annotated
 from fastapi import Query, Response
 
 from gpufn.api.context import Context, Ctx
+from gpufn.api.lists import answered
 from gpufn.api.llm import fit, propagate
 from gpufn.api.parameters import FunctionIdPath, VersionIdPath, Visibility, visibilities
 from gpufn.api.secrets import put
 from gpufn.api.security import Caller
 from gpufn.api.telemetries import check_choice
-from gpufn.api.views import Seen, known_version, known_versions, known_versions_of, own_version, refuse_public, see
+from gpufn.api.views import (
+    Seen,
+    known_function_ids,
+    known_version,
+    known_versions,
+    known_versions_of,
+    own_version,
+    refuse_public,
+)
 from gpufn.auth.access import require_account, require_function
 from gpufn.model import event
 from gpufn.model.access import Principal
@@ -28,7 +37,7 @@ from gpufn.model.status import FunctionStatus
 from gpufn.store import accounts, authorizations, deployments, events, functions, secrets, telemetries
 from gpufn.store.database import Transaction
 from gpufn.wire.artifacts import updated_models
-from gpufn.wire.function_views import FunctionDto, FunctionResponse, ListFunctionIdsResponse, ListFunctionsResponse
+from gpufn.wire.function_views import FunctionDto, FunctionResponse
 from gpufn.wire.functions import CreateFunctionRequest, UpdateFunctionRequest
 from gpufn.wire.instances import ActiveInstanceDto
 from gpufn.wire.secrets import secrets_of
@@ -76,23 +85,19 @@ async def create_version(
     return _inactive(version, body)
 
 
-async def list_functions(caller: Caller, context: Ctx, *, visibility: Visibility = None) -> ListFunctionsResponse:
+async def list_functions(caller: Caller, context: Ctx, *, visibility: Visibility = None) -> Response:
     """Every version within the caller's reach, one element each."""
-    kinds = visibilities(visibility)
-    return _list(caller, await context.db.run(lambda tx: see(tx, known_versions(tx, caller, kinds))))
+    return await _list(caller, known_versions(context.db, caller, visibilities(visibility)))
 
 
-async def list_function_ids(caller: Caller, context: Ctx, *, visibility: Visibility = None) -> ListFunctionIdsResponse:
+async def list_function_ids(caller: Caller, context: Ctx, *, visibility: Visibility = None) -> Response:
     """The distinct ids of those functions."""
-    kinds = visibilities(visibility)
-    versions = await context.db.run(lambda tx: known_versions(tx, caller, kinds))
-    return ListFunctionIdsResponse(function_ids=tuple(dict.fromkeys(v.function_id for v in versions)))
+    return await answered("functionIds", str, known_function_ids(context.db, caller, visibilities(visibility)))
 
 
-async def list_versions(caller: Caller, context: Ctx, *, function_id: FunctionIdPath) -> ListFunctionsResponse:
+async def list_versions(caller: Caller, context: Ctx, *, function_id: FunctionIdPath) -> Response:
     """The versions of one function."""
-    seen = await context.db.run(lambda tx: see(tx, known_versions_of(tx, caller, function_id)))
-    return _list(caller, seen)
+    return await _list(caller, known_versions_of(context.db, caller, function_id))
 
 
 async def get_version(
@@ -241,9 +246,9 @@ def _inactive(version: FunctionVersion, body: CreateFunctionRequest) -> Function
     return FunctionResponse(function=FunctionDto.of(version, FunctionStatus.INACTIVE, secrets=names))
 
 
-def _list(caller: Principal, seen: list[Seen]) -> ListFunctionsResponse:
-    shown = (_shown(caller, FunctionDto.of(s.version, s.condition.status)) for s in seen)
-    return ListFunctionsResponse(functions=tuple(shown))
+async def _list(caller: Principal, found: AsyncIterator[Sequence[Seen]]) -> Response:
+    shown = ([_shown(caller, FunctionDto.of(s.version, s.condition.status)) for s in page] async for page in found)
+    return await answered("functions", FunctionDto, shown)
 
 
 def _shown(caller: Principal, dto: FunctionDto) -> FunctionDto:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from fastapi import Response
 
-from gpufn.api.context import Ctx
+from gpufn.api.context import Context, Ctx
 from gpufn.api.security import Caller
-from gpufn.api.views import Seen, see
-from gpufn.auth.access import visible
+from gpufn.api.views import Seen, known_versions
+from gpufn.model.access import Principal
+from gpufn.model.sharing import Relation
 from gpufn.runtime.clock import loop_now
-from gpufn.store import functions
-from gpufn.store.database import Transaction
 from gpufn.wire.clusters import GpuDto
 from gpufn.wire.platform import BackendDto, CountsDto, HealthStatus, InfoDto, StatusResponse
 
@@ -36,26 +37,43 @@ async def info(context: Ctx) -> InfoDto:
 async def status(caller: Caller, context: Ctx) -> StatusResponse:
     """Version, uptime, compute backends, GPUs, and the counts of what the caller's key reaches."""
 
-    def read(tx: Transaction) -> list[Seen]:
-        return see(tx, visible(caller, functions.of_account(tx, caller.nca_id)))
-
-    seen = await context.db.run(read)
-    now, problem = loop_now(), await context.database_problem()
-    loads = [context.load.load(s.version.id, now=now) for s in seen]
+    counted, of_functions, now = Counter[str](), set[str](), loop_now()
+    async for page in known_versions(context.db, caller, frozenset((Relation.PUBLIC, Relation.PRIVATE))):
+        seen = _own(caller, page)
+        of_functions.update(s.version.function_id for s in seen)
+        counted.update(_counts(context, seen, now))
+    problem = await context.database_problem()
     return StatusResponse(
         version=context.version,
         nca_id=caller.nca_id,
         started_at=context.started_at,
         uptime_seconds=round((context.now() - context.started_at).total_seconds(), 3),
         counts=CountsDto(
-            functions=len({s.version.function_id for s in seen}),
-            versions=len(seen),
-            deployments=sum(s.deployment is not None for s in seen),
-            instances=sum(i.is_live for s in seen for i in s.instances),
-            queued=sum(load.queued for load in loads),
-            in_flight=sum(load.in_flight for load in loads),
+            functions=len(of_functions),
+            versions=counted["versions"],
+            deployments=counted["deployments"],
+            instances=counted["instances"],
+            queued=counted["queued"],
+            in_flight=counted["in_flight"],
         ),
         database=BackendDto(name="database", working=not problem, detail=problem),
         backends=tuple(BackendDto(name=b.name, working=b.working, detail=b.detail) for b in await context.backends()),
         gpus=tuple(GpuDto.of(gpu) for gpu in context.cluster.gpus),
     )
+
+
+def _own(caller: Principal, page: Sequence[Seen]) -> list[Seen]:
+    """What belongs to the caller's account and is within its key's reach."""
+    own = (s for s in page if s.version.nca_id == caller.nca_id)
+    return [s for s in own if caller.reaches_version(s.version.function_id, s.version.id)]
+
+
+def _counts(context: Context, seen: Sequence[Seen], now: float) -> dict[str, int]:
+    loads = [context.load.load(s.version.id, now=now) for s in seen]
+    return {
+        "versions": len(seen),
+        "deployments": sum(s.deployment is not None for s in seen),
+        "instances": sum(i.is_live for s in seen for i in s.instances),
+        "queued": sum(load.queued for load in loads),
+        "in_flight": sum(load.in_flight for load in loads),
+    }

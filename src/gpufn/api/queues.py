@@ -5,7 +5,7 @@ from __future__ import annotations
 from gpufn.api.context import Context, Ctx
 from gpufn.api.parameters import FunctionIdPath, VersionIdPath
 from gpufn.api.security import Caller
-from gpufn.api.views import Seen, known_version, known_versions_of, refuse_public, see
+from gpufn.api.views import Seen, known_version, known_versions_of, refuse_public
 from gpufn.model.errors import NotFound
 from gpufn.model.status import FunctionStatus
 from gpufn.runtime.clock import loop_now
@@ -19,12 +19,12 @@ _SHOWN = (FunctionStatus.ACTIVE, FunctionStatus.DEPLOYING)
 async def function_queues(caller: Caller, context: Ctx, *, function_id: FunctionIdPath) -> QueuesResponse:
     """The queues of every deployed version of a function."""
 
-    def read(tx: Transaction) -> list[Seen]:
-        if not caller.acts_for_others:
-            refuse_public(tx, function_id, "", NOT_FOR_PUBLIC)
-        return see(tx, known_versions_of(tx, caller, function_id))
-
-    return _queues(context, function_id, await context.db.run(read))
+    if not caller.acts_for_others:
+        await context.db.run(lambda tx: refuse_public(tx, function_id, "", NOT_FOR_PUBLIC))
+    shown: list[Seen] = []
+    async for page in known_versions_of(context.db, caller, function_id):
+        shown += (s for s in page if s.condition.status in _SHOWN)
+    return _queues(context, function_id, shown)
 
 
 async def version_queue(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from gpufn.api.lists import LEAN_PAGE, PAGE, pages
 from gpufn.auth.access import reaches, require_version
 from gpufn.model.access import Principal
 from gpufn.model.account import Account
@@ -12,10 +13,11 @@ from gpufn.model.deployment import Deployment
 from gpufn.model.errors import Forbidden, Invalid, NotFound
 from gpufn.model.function import FunctionVersion
 from gpufn.model.instance import Instance
-from gpufn.model.sharing import PUBLIC, Relation, relation
+from gpufn.model.sharing import Relation, relation
 from gpufn.model.status import Condition, condition
-from gpufn.store import accounts, authorizations, deployments, functions, instances
-from gpufn.store.database import Transaction
+from gpufn.store import accounts, authorizations, deployments, functions, instances, pages as stored
+from gpufn.store.database import Database, Transaction
+from gpufn.store.pages import Position
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,15 @@ def see(tx: Transaction, versions: Sequence[FunctionVersion]) -> list[Seen]:
     return [Seen(v, deployed.get(v.id), tuple(running.get(v.id, ()))) for v in versions]
 
 
+def _see_one(tx: Transaction, version: FunctionVersion) -> Seen:
+    return Seen(version, deployments.of_version(tx, version.id), tuple(instances.of_version(tx, version.id)))
+
+
 def own_version(tx: Transaction, caller: Principal, function_id: str, version_id: str) -> Seen:
     """One version of the caller's; raises NotFound, then Forbidden (auth page, section 4.4)."""
     version = functions.get(tx, caller.nca_id, function_id, version_id)
     require_version(caller, function_id, version_id)
-    return see(tx, [version])[0]
+    return _see_one(tx, version)
 
 
 def known_version(tx: Transaction, caller: Principal, function_id: str, version_id: str) -> Seen:
@@ -71,50 +77,64 @@ def known_version(tx: Transaction, caller: Principal, function_id: str, version_
             f"use a key with {'authorized' if related is Relation.AUTHORIZED else 'account'}-functions:* or "
             f"function:{function_id}/{version_id}"
         )
-    return see(tx, [version])[0]
+    return _see_one(tx, version)
 
 
-def known_versions(tx: Transaction, caller: Principal, kinds: frozenset[Relation]) -> list[FunctionVersion]:
-    """Every version within the caller's reach that is to it one of ``kinds``: public, own, shared, in this order."""
-    public = authorizations.shared_with(tx, PUBLIC)
-    own = functions.of_account(tx, caller.nca_id) if Relation.PRIVATE in kinds else []
-    shared = authorizations.shared_with(tx, caller.nca_id) if Relation.AUTHORIZED in kinds else []
-    return _reached(caller, kinds, public=public, own=own, shared=shared)
+async def known_versions(
+    db: Database, caller: Principal, kinds: frozenset[Relation], function_id: str | None = None
+) -> AsyncIterator[list[Seen]]:
+    """Every version within the caller's reach that is to it one of ``kinds``, of one function or of all, page by page:
+    public, own, shared, in this order, each once.
+    """
+    for to in (to for to in Relation if to in kinds):
+
+        def read(tx: Transaction, after: Position | None, to: Relation = to) -> tuple[list[Seen], Position | None]:
+            found = stored.of_versions(tx, caller.nca_id, to, after=after, limit=PAGE, function_id=function_id)
+            reached = [v for v in found if reaches(caller, to, v.function_id, v.id)]
+            return see(tx, reached), (found[-1].created_at, found[-1].id) if len(found) == PAGE else None
+
+        async for page in pages(db, read):
+            yield list(page)
 
 
-def known_versions_of(tx: Transaction, caller: Principal, function_id: str) -> list[FunctionVersion]:
+async def known_versions_of(db: Database, caller: Principal, function_id: str) -> AsyncIterator[list[Seen]]:
     """The versions of one function that the caller reaches; NotFound when it may know of none, Forbidden when its key
     reaches none of those.
     """
-    public = authorizations.of_function(tx, function_id, PUBLIC)
-    shared = authorizations.of_function(tx, function_id, caller.nca_id)
-    own = functions.siblings(tx, caller.nca_id, function_id)
-    if not (public or shared or own):
-        raise NotFound(f"Function '{function_id}': Not found for account '{caller.nca_id}'", function_id=function_id)
-    found = _reached(caller, frozenset(Relation), public=public, own=own, shared=shared)
-    if not found:
+    reached = False
+    async for page in known_versions(db, caller, frozenset(Relation), function_id):
+        reached = True
+        yield page
+    if reached:
+        return
+
+    def exists(tx: Transaction) -> bool:
+        found = (
+            stored.of_version_ids(tx, caller.nca_id, to, after=None, limit=1, function_id=function_id)
+            for to in Relation
+        )
+        return any(found)
+
+    if await db.run(exists):
         raise Forbidden(f"Access Denied: function id '{function_id}' is not among this key's resources")
-    return found
+    raise NotFound(f"Function '{function_id}': Not found for account '{caller.nca_id}'", function_id=function_id)
 
 
-def _reached(
-    caller: Principal,
-    kinds: frozenset[Relation],
-    *,
-    public: Sequence[FunctionVersion],
-    own: Sequence[FunctionVersion],
-    shared: Sequence[FunctionVersion],
-) -> list[FunctionVersion]:
-    """A version that is several things is the first of them, and there once."""
-    found: dict[str, tuple[Relation, FunctionVersion]] = {}
-    for related, versions in ((Relation.PUBLIC, public), (Relation.PRIVATE, own), (Relation.AUTHORIZED, shared)):
-        for version in versions:
-            found.setdefault(version.id, (related, version))
-    return [
-        version
-        for related, version in found.values()
-        if related in kinds and reaches(caller, related, version.function_id, version.id)
-    ]
+async def known_function_ids(db: Database, caller: Principal, kinds: frozenset[Relation]) -> AsyncIterator[list[str]]:
+    """The distinct functions of those versions, page by page. Only their ids are kept, to know which were there."""
+    told: set[str] = set()
+    for to in (to for to in Relation if to in kinds):
+
+        def read(tx: Transaction, after: Position | None, to: Relation = to) -> tuple[list[str], Position | None]:
+            found = stored.of_version_ids(tx, caller.nca_id, to, after=after, limit=LEAN_PAGE)
+            reached = [v.function_id for v in found if reaches(caller, to, v.function_id, v.id)]
+            return reached, (found[-1].created_at, found[-1].id) if len(found) == LEAN_PAGE else None
+
+        async for page in pages(db, read):
+            new = [function_id for function_id in dict.fromkeys(page) if function_id not in told]
+            told.update(new)
+            if new:
+                yield new
 
 
 def refuse_public(tx: Transaction, function_id: str, version_id: str, text: str) -> None:

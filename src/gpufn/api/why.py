@@ -88,7 +88,7 @@ def _versions(tx: Transaction, caller: Principal, subject_id: str) -> list[Funct
     if version is not None:
         found = [version] if version.nca_id == caller.nca_id else []
     else:
-        found = [v for v in functions.of_account(tx, caller.nca_id) if v.function_id == subject_id]
+        found = functions.siblings(tx, caller.nca_id, subject_id)
     reached = visible(caller, found)
     if found and not reached:
         raise Forbidden(f"Access Denied: function id '{found[0].function_id}' is not among this key's resources")

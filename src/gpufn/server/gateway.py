@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from gpufn.gateway.listening import Listening
 from gpufn.gateway.server import Gateway, Sockets
+from gpufn.runtime.heap import settle
 from gpufn.server.certificates import files
 from gpufn.server.data import DataDirectory
 from gpufn.server.lifeline import HAND_OVER
@@ -50,6 +51,5 @@ async def serve(
 
 def tune() -> None:
     """Collect garbage rarely: the hot path makes no cycles, and what was imported stays."""
-    gc.collect()
-    gc.freeze()
+    settle()
     gc.set_threshold(50_000, 20, 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,23 +22,24 @@ from gpufn.store.tables import (
     usage,
 )
 
+_GET = table.select().where(table.c.nca_id == sa.bindparam("account"))
+
 
 def ensure(tx: sa.Connection, account: Account) -> None:
     """Create the account unless it exists."""
     if get(tx, account.nca_id) is None:
-        tx.execute(table.insert().values(_row(account)))
+        tx.execute(table.insert(), _row(account))
 
 
 def get(tx: sa.Connection, nca_id: str) -> Account | None:
     """The account of that id."""
-    row = tx.execute(table.select().where(table.c.nca_id == nca_id)).first()
+    row = tx.execute(_GET, {"account": nca_id}).first()
     return None if row is None else Account(**row._mapping)
 
 
-def every(tx: sa.Connection) -> list[Account]:
-    """Every account, oldest first."""
-    rows = tx.execute(table.select().order_by(table.c.created_at, table.c.nca_id))
-    return [Account(**row._mapping) for row in rows]
+def count(tx: sa.Connection) -> int:
+    """How many accounts there are."""
+    return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
 
 def save(tx: sa.Connection, account: Account) -> None:
@@ -75,6 +77,15 @@ def clients_of(tx: sa.Connection, nca_id: str) -> tuple[str, ...]:
     """The clients of an account, oldest first."""
     query = sa.select(clients.c.client_id).where(clients.c.nca_id == nca_id)
     return tuple(tx.execute(query.order_by(clients.c.created_at, clients.c.client_id)).scalars())
+
+
+def clients_of_many(tx: sa.Connection, nca_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The clients of a page of accounts, by account."""
+    query = clients.select().where(clients.c.nca_id.in_(list(nca_ids)))
+    found: dict[str, tuple[str, ...]] = {}
+    for row in tx.execute(query.order_by(clients.c.created_at, clients.c.client_id)):
+        found[row.nca_id] = (*found.get(row.nca_id, ()), row.client_id)
+    return found
 
 
 def every_client(tx: sa.Connection) -> list[Client]:

@@ -31,16 +31,6 @@ def get(tx: sa.Connection, asset_id: str) -> Asset | None:
     return None if row is None else _load(row)
 
 
-def of_account(tx: sa.Connection, nca_id: str, *, now: datetime) -> Sequence[Asset]:
-    """Every asset that exists now, oldest first."""
-    query = (
-        table.select()
-        .where(table.c.nca_id == nca_id, table.c.uploaded_at.is_not(None), table.c.expires_at > now)
-        .order_by(table.c.created_at, table.c.id)
-    )
-    return [_load(row) for row in tx.execute(query)]
-
-
 def usage(tx: sa.Connection, nca_id: str, *, but: str = "") -> Usage:
     """What counts against an account; ``but`` names an asset to leave out."""
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(table.c.size), 0)).where(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from gpufn.model.function import FunctionVersion
 from gpufn.model.sharing import PUBLIC
-from gpufn.store.tables import authorizations as table, versions
+from gpufn.store.tables import authorizations as table
 
 WHOLE = ""
 """In place of a version id: the set that holds for every version of the function."""
 _ORDER = table.c.position
+_OF_VERSION = (
+    sa.select(table.c.nca_id)
+    .where(
+        table.c.function_id == sa.bindparam("function"),
+        sa.or_(table.c.version_id == WHOLE, table.c.version_id == sa.bindparam("version")),
+    )
+    .order_by(table.c.version_id, _ORDER)
+)
 
 
 def parties(tx: sa.Connection, function_id: str, version_id: str = WHOLE) -> tuple[str, ...]:
@@ -34,10 +41,7 @@ def replace(tx: sa.Connection, function_id: str, version_id: str, parties: Seque
 
 def of_version(tx: sa.Connection, function_id: str, version_id: str) -> tuple[str, ...]:
     """Everybody a version is shared with: both levels together; ``*`` alone when it is public."""
-    query = sa.select(table.c.nca_id).where(
-        table.c.function_id == function_id, table.c.version_id.in_((WHOLE, version_id))
-    )
-    found = dict.fromkeys(tx.execute(query.order_by(table.c.version_id, _ORDER)).scalars())
+    found = dict.fromkeys(tx.execute(_OF_VERSION, {"function": function_id, "version": version_id}).scalars())
     return (PUBLIC,) if PUBLIC in found else tuple(found)
 
 
@@ -47,16 +51,6 @@ def is_public(tx: sa.Connection, function_id: str, version_id: str = WHOLE) -> b
     if version_id != WHOLE:
         query = query.where(table.c.version_id.in_((WHOLE, version_id)))
     return tx.execute(query.limit(1)).first() is not None
-
-
-def shared_with(tx: sa.Connection, party: str) -> list[FunctionVersion]:
-    """Every version that names ``party`` at either level, oldest first; ``*`` gives the public ones."""
-    return _versions(tx, table.c.nca_id == party)
-
-
-def of_function(tx: sa.Connection, function_id: str, party: str) -> list[FunctionVersion]:
-    """The versions of one function that name ``party`` at either level."""
-    return _versions(tx, sa.and_(table.c.nca_id == party, table.c.function_id == function_id))
 
 
 def functions_naming(tx: sa.Connection, party: str) -> Sequence[str]:
@@ -72,14 +66,3 @@ def forget(tx: sa.Connection, function_id: str, version_id: str, *, last: bool) 
 
 def _at(query: sa.Select[Any], function_id: str, version_id: str) -> sa.Select[Any]:
     return query.where(table.c.function_id == function_id, table.c.version_id == version_id)
-
-
-def _versions(tx: sa.Connection, condition: sa.ColumnElement[bool]) -> list[FunctionVersion]:
-    named = sa.exists().where(
-        condition,
-        table.c.function_id == versions.c.function_id,
-        sa.or_(table.c.version_id == WHOLE, table.c.version_id == versions.c.id),
-    )
-    query = versions.select().where(versions.c.function_id.in_(sa.select(table.c.function_id).where(condition)), named)
-    rows: Iterable[sa.Row[Any]] = tx.execute(query.order_by(versions.c.created_at, versions.c.id))
-    return [FunctionVersion(**row._mapping) for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +12,15 @@ from gpufn.model.deployment import Deployment, DeploymentWanted, GpuSpecificatio
 from gpufn.model.errors import Stale
 from gpufn.store.tables import deployments as table, gpu_specifications as specs
 
+_OF_VERSION = table.select().where(table.c.version_id == sa.bindparam("version"))
+
 
 def insert(tx: sa.Connection, deployment: Deployment) -> None:
     """Record a new deployment; the version must not have one."""
-    tx.execute(table.insert().values({c.name: getattr(deployment, c.name) for c in table.columns}))
+    tx.execute(table.insert(), {c.name: getattr(deployment, c.name) for c in table.columns})
     for position, spec in enumerate(deployment.specifications):
         row = {c.name: getattr(spec, c.name) for c in specs.columns if c.name not in ("deployment_id", "position")}
-        tx.execute(specs.insert().values(row | {"deployment_id": deployment.id, "position": position}))
+        tx.execute(specs.insert(), row | {"deployment_id": deployment.id, "position": position})
 
 
 def get(tx: sa.Connection, deployment_id: str) -> Deployment | None:
@@ -28,13 +30,8 @@ def get(tx: sa.Connection, deployment_id: str) -> Deployment | None:
 
 def of_version(tx: sa.Connection, version_id: str) -> Deployment | None:
     """The deployment of a version, if it has one."""
-    return _first(tx, table.c.version_id == version_id)
-
-
-def of_account(tx: sa.Connection, nca_id: str) -> list[Deployment]:
-    """Every deployment of the account, oldest first."""
-    query = table.select().where(table.c.nca_id == nca_id).order_by(table.c.created_at, table.c.id)
-    return _all(tx, query)
+    found = load(tx, _OF_VERSION, {"version": version_id})
+    return found[0] if found else None
 
 
 def of_versions(tx: sa.Connection, version_ids: Iterable[str]) -> dict[str, Deployment]:
@@ -43,7 +40,7 @@ def of_versions(tx: sa.Connection, version_ids: Iterable[str]) -> dict[str, Depl
     found: dict[str, Deployment] = {}
     for start in range(0, len(wanted), 500):  # SQLite bounds the number of variables in a statement
         query = table.select().where(table.c.version_id.in_(wanted[start : start + 500]))
-        found |= {d.version_id: d for d in _all(tx, query)}
+        found |= {d.version_id: d for d in load(tx, query)}
     return found
 
 
@@ -107,12 +104,13 @@ def delete(tx: sa.Connection, deployment_id: str) -> None:
 
 
 def _first(tx: sa.Connection, condition: sa.ColumnElement[bool]) -> Deployment | None:
-    found = _all(tx, table.select().where(condition))
+    found = load(tx, table.select().where(condition))
     return found[0] if found else None
 
 
-def _all(tx: sa.Connection, query: sa.Select[Any]) -> list[Deployment]:
-    rows = tx.execute(query).all()
+def load(tx: sa.Connection, query: sa.Select[Any], parameters: Mapping[str, object] | None = None) -> list[Deployment]:
+    """The deployments that ``query`` selects, in its order, with their specifications."""
+    rows = tx.execute(query, parameters).all()
     by_deployment: dict[str, list[GpuSpecification]] = {row.id: [] for row in rows}
     wanted = list(by_deployment)
     for start in range(0, len(wanted), 500):

@@ -29,7 +29,7 @@ class Wanted:
 def insert(tx: sa.Connection, events: Iterable[Event]) -> None:
     """Record what happened, in this order."""
     for event in events:
-        tx.execute(table.insert().values(_row(event)))
+        tx.execute(table.insert(), _row(event))
 
 
 def latest(tx: sa.Connection, wanted: Wanted, *, limit: int) -> list[Event]:

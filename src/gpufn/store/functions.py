@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,18 +12,20 @@ from gpufn.model.function import FunctionVersion
 from gpufn.store.tables import versions as table
 
 ORDER = (table.c.created_at, table.c.id)
+# Statements of the most frequent calls, made once: to put one together takes longer than SQLite needs to run it.
+_INSERT = table.insert()
+_FIND = table.select().where(table.c.id == sa.bindparam("version_id"))
+_GET = _FIND.where(table.c.function_id == sa.bindparam("function_id"), table.c.nca_id == sa.bindparam("nca_id"))
 
 
 def insert(tx: sa.Connection, version: FunctionVersion) -> None:
     """Record a new version."""
-    tx.execute(table.insert().values(_row(version)))
+    tx.execute(_INSERT, _row(version))
 
 
 def get(tx: sa.Connection, nca_id: str, function_id: str, version_id: str) -> FunctionVersion:
     """One version of the account; raises NotFound, also when the two ids do not belong together."""
-    row = tx.execute(
-        table.select().where(table.c.id == version_id, table.c.function_id == function_id, table.c.nca_id == nca_id)
-    ).first()
+    row = tx.execute(_GET, {"version_id": version_id, "function_id": function_id, "nca_id": nca_id}).first()
     if row is None:
         raise NotFound(
             f"Function id '{function_id}', version '{version_id}': Not found for account '{nca_id}'",
@@ -35,13 +37,13 @@ def get(tx: sa.Connection, nca_id: str, function_id: str, version_id: str) -> Fu
 
 def find(tx: sa.Connection, version_id: str) -> FunctionVersion | None:
     """The version of that id, whoever owns it."""
-    row = tx.execute(table.select().where(table.c.id == version_id)).first()
+    row = tx.execute(_FIND, {"version_id": version_id}).first()
     return None if row is None else _load(row)
 
 
-def of_account(tx: sa.Connection, nca_id: str) -> list[FunctionVersion]:
-    """Every version the account owns, oldest first."""
-    return _all(tx, table.select().where(table.c.nca_id == nca_id).order_by(*ORDER))
+def of_ids(tx: sa.Connection, version_ids: Iterable[str]) -> dict[str, FunctionVersion]:
+    """The versions of a page of ids, by id."""
+    return {v.id: v for v in _all(tx, table.select().where(table.c.id.in_(list(version_ids))))}
 
 
 def siblings(tx: sa.Connection, nca_id: str, function_id: str) -> list[FunctionVersion]:

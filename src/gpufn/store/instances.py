@@ -16,11 +16,14 @@ from gpufn.store.tables import instances as table
 
 SERVING = (InstanceStatus.READY, InstanceStatus.UNHEALTHY)
 ENDED = (InstanceStatus.TERMINATED, InstanceStatus.ERRORED)
+_OF_VERSION = (
+    table.select().where(table.c.version_id == sa.bindparam("version")).order_by(table.c.created_at, table.c.id)
+)
 
 
 def insert(tx: sa.Connection, instance: Instance) -> None:
     """Record a new instance."""
-    tx.execute(table.insert().values(_row(instance)))
+    tx.execute(table.insert(), _row(instance))
 
 
 def get(tx: sa.Connection, instance_id: str) -> Instance | None:
@@ -36,7 +39,7 @@ def of_deployment(tx: sa.Connection, deployment_id: str) -> list[Instance]:
 
 def of_version(tx: sa.Connection, version_id: str) -> list[Instance]:
     """Every recorded instance of a version, ended ones too, oldest first."""
-    return _all(tx, table.c.version_id == version_id)
+    return [_load(row) for row in tx.execute(_OF_VERSION, {"version": version_id})]
 
 
 def of_versions(tx: sa.Connection, version_ids: Iterable[str]) -> dict[str, list[Instance]]:

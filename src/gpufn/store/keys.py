@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from gpufn.model.access import ApiKey, KeyOwner, OwnerStatus, Resource
 from gpufn.store.tables import key_owners as owners, keys as table
 
+_BY_DIGEST = table.select().where(table.c.digest == sa.bindparam("hashed"))
+
 
 def insert(tx: sa.Connection, key: ApiKey) -> None:
     """Record a new key."""
-    tx.execute(table.insert().values({c.name: getattr(key, c.name) for c in table.columns}))
+    tx.execute(table.insert(), {c.name: getattr(key, c.name) for c in table.columns})
 
 
 def get(tx: sa.Connection, key_id: str) -> ApiKey | None:
@@ -25,7 +27,7 @@ def get(tx: sa.Connection, key_id: str) -> ApiKey | None:
 
 def by_digest(tx: sa.Connection, digest: bytes) -> ApiKey | None:
     """The key with that hash, valid or not."""
-    row = tx.execute(table.select().where(table.c.digest == digest)).first()
+    row = tx.execute(_BY_DIGEST, {"hashed": digest}).first()
     return None if row is None else _load(row)
 
 

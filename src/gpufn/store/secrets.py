@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from gpufn.model.secret import SealedSecret
 from gpufn.store.tables import secrets as table
 
+_NAMES = sa.select(table.c.name).where(table.c.place == sa.bindparam("there")).order_by(table.c.name)
+
 
 def put(tx: sa.Connection, secrets: Iterable[SealedSecret]) -> None:
     """Add each, or put it in place of the one of that name; others stay."""
@@ -19,7 +21,7 @@ def put(tx: sa.Connection, secrets: Iterable[SealedSecret]) -> None:
 
 def names(tx: sa.Connection, place: str) -> Sequence[str]:
     """The names of the secrets there, in order."""
-    return tx.execute(sa.select(table.c.name).where(table.c.place == place).order_by(table.c.name)).scalars().all()
+    return tx.execute(_NAMES, {"there": place}).scalars().all()
 
 
 def in_place(tx: sa.Connection, place: str) -> list[SealedSecret]:

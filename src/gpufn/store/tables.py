@@ -51,7 +51,7 @@ versions = sa.Table(
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
     sa.Column("function_id", sa.String(36), nullable=False, index=True),
-    sa.Column("nca_id", sa.String(64), sa.ForeignKey("accounts.nca_id"), nullable=False, index=True),
+    sa.Column("nca_id", sa.String(64), sa.ForeignKey("accounts.nca_id"), nullable=False),
     sa.Column("name", sa.String(128), nullable=False),
     sa.Column("definition", JsonOf(Definition), nullable=False),
     sa.Column("tags", JsonOf(tuple[str, ...]), nullable=False),
@@ -60,7 +60,9 @@ versions = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     # Without it SQLite reads every version of the account to find those of one function.
-    sa.Index("ix_versions_function_id_nca_id", "function_id", "nca_id"),
+    sa.Index("ix_versions_function_id_nca_id_created_at_id", "function_id", "nca_id", "created_at", "id"),
+    # Lists go on behind the last element of a page.
+    sa.Index("ix_versions_nca_id_created_at_id", "nca_id", "created_at", "id"),
 )
 
 deployments = sa.Table(

@@ -33,10 +33,12 @@ class JsonOf(sa.TypeDecorator[Any]):
     """A value of some type, kept as JSON. For what is never queried by its parts."""
 
     impl = sa.JSON(none_as_null=True)
-    cache_ok = False
+    cache_ok = True
 
     def __init__(self, kind: Any) -> None:
         super().__init__()
+        self.kind = kind
+        """Hashable, and named as the parameter: so statements over such columns are compiled once and not each time."""
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
