@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from gateway_world import PINNED, World, a_key, a_world, revoked
+from gateway_world import ABSENT, PINNED, F, V, World, a_key, a_world, revoked
 
-from gpufn.auth.tokens import Signer, new_keys
+from gpufn.auth.tokens import Assertion, Signer, new_keys
 from gpufn.wire.feed import Trust, TrustedIssuer
 
 SIGNER = Signer(new_keys(), name="http://api.test")
@@ -95,3 +95,57 @@ async def test_only_agreed_algorithms_are_looked_at(algorithms: tuple[str, ...])
         found = await world.call("POST", PINNED, bearer())
 
     assert found.status == (200 if algorithms == ("ES256",) else 401)
+
+
+def delegated(*intended: tuple[str, str], nca_id: str = "nvcf-default", **given: Any) -> dict[str, str]:
+    assertion = Assertion(nca_id, "end-user", frozenset(intended))
+    token = SIGNER.delegate("someone", assertion, now=time.time(), ttl=given.pop("ttl", 60.0), **given)
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_a_delegated_token_invokes_what_it_was_made_for() -> None:
+    """That function or that version, under the name of its holder; everything else, public or not, is 403."""
+    async with a_world() as world:
+        server = await world.instance()
+        await world.deploy(server)
+        await trusting(world, a_trust())
+        good = [delegated((F, "")), delegated((F, V)), delegated((F, ABSENT), (F, V))]
+        bad = [delegated(), delegated((ABSENT, "")), delegated((F, ABSENT))]
+        codes = [[(await world.call("POST", PINNED, h)).status for h in each] for each in (good, bad)]
+        late = (await world.call("POST", PINNED, delegated((F, ""), ttl=-1.0))).status
+        await world.deploy(server, parties=("*",))
+        public = [(await world.call("POST", PINNED, h)).status for h in bad]
+        foreign = (await world.call("POST", PINNED, delegated((F, ""), nca_id="other"))).status
+
+    assert codes == [[200] * 3, [403] * 3]
+    assert (late, public, foreign) == (401, [403] * 3, 200)
+    assert server.seen[0].one("NVCF-SUB") == "end-user"
+
+
+async def test_a_delegated_token_is_worth_no_more_than_its_key() -> None:
+    """What the key may not do now its tokens may not, and they end with it."""
+    async with a_world() as world:
+        await world.deploy(await world.instance())
+        await trusting(world, a_trust())
+        codes = []
+        for changes in ({}, {"scopes": ("list_functions",)}, {"resources": (("function", f"{ABSENT}/*"),)}, {}):
+            world.control.publish("k2", a_key("nvapi-second").model_copy(update=changes))
+            await world.settled()
+            token = delegated((F, ""), key_id="id-nvapi-second")
+            codes.append((await world.call("POST", PINNED, token)).status)
+        world.control.publish("k2", revoked("nvapi-second"))
+        await world.settled()
+        codes.append((await world.call("POST", PINNED, token)).status)
+
+    assert codes == [200, 403, 403, 200, 401]
+
+
+@pytest.mark.parametrize("changes", [{"own": False}, {"own": False, "audience": "nvcf-api"}])
+async def test_only_our_own_assertions_are_believed(changes: dict[str, Any]) -> None:
+    """Whoever else signs one says nothing about our accounts: it is 401, or a token like any other."""
+    async with a_world() as world:
+        await world.deploy(await world.instance())
+        await trusting(world, a_trust(**changes, clients={}))
+        answer = await world.call("POST", PINNED, delegated((F, "")))
+
+    assert answer.status in (401, 404)

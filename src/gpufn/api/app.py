@@ -163,6 +163,9 @@ IN_AN_ACCOUNT = (
     ),
     Route("GET", "/v2/nvcf/queues/functions/{functionId}", queues.function_queues, QUEUE),
     Route("GET", "/v2/nvcf/queues" + VERSION, queues.version_queue, QUEUE),
+    Route("POST", "/v2/nvcf/tokens/functions", tokens.delegate_functions, INVOKE),
+    Route("POST", "/v2/nvcf/tokens/functions/{functionId}", tokens.delegate_function, INVOKE),
+    Route("POST", "/v2/nvcf/tokens" + VERSION, tokens.delegate_version, INVOKE),
     Route("GET", SHARING, authorizations.function_authorizations, AUTHORIZE),
     Route("POST", SHARING, authorizations.set_function_parties, AUTHORIZE),
     Route("DELETE", SHARING, authorizations.clear_function_parties, AUTHORIZE),
@@ -236,14 +239,14 @@ IN_AN_ACCOUNT = (
     Route("GET", "/.well-known/openid-configuration", tokens.openid_configuration, OPEN),
 )
 
-ALONE = ("/v2/nvcf/supportedGpus",)
-"""Paths without a twin for admins (control-plane page, section 2)."""
+ALONE = ("/v2/nvcf/supportedGpus", "/v2/nvcf/tokens/functions")
+"""Paths without a twin for admins begin so (control-plane page, section 2)."""
 
 
 def _twins() -> Iterator[Route]:
     """Every route of NVCF's own, and those about keys, once more for admins."""
     for route in IN_AN_ACCOUNT:
-        theirs = route.path.startswith(("/v2/nvcf/", "/v1/nvct/", OWN + "/keys")) and route.path not in ALONE
+        theirs = route.path.startswith(("/v2/nvcf/", "/v1/nvct/", OWN + "/keys")) and not route.path.startswith(ALONE)
         if theirs and route.scopes:
             path, scopes = across.twin_path(route.path), across.twin_scopes(route.scopes)
             yield replace(route, path=path, scopes=scopes, across=True)

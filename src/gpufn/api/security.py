@@ -51,6 +51,8 @@ async def _by_token(context: Context, token: str) -> Principal:
     """Who sent a JWT. It is worth no more than the key it was made with; its client says for which account it acts."""
     now = context.now()
     claims = verify(token, context.trusted(), now=now.timestamp())
+    if claims.intended is not None:
+        raise Forbidden("Access Denied: this token was made to invoke certain functions, and does nothing else")
 
     def read(tx: Transaction) -> Principal:
         key = stored.get(tx, claims.key_id) if claims.key_id is not None else None

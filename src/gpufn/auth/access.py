@@ -97,7 +97,7 @@ def reaches(caller: Principal, relation: Relation, function_id: str, version_id:
     """Whether a version that the caller's account may know of is within reach of its key (control-plane page, 4.3)."""
     match relation:
         case Relation.PUBLIC:
-            return True
+            return caller.intends(function_id, version_id)
         case Relation.PRIVATE:
             return caller.reaches_version(function_id, version_id)
         case Relation.AUTHORIZED:

@@ -16,7 +16,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeyParameters, KeySet
 
-from gpufn.model.access import ADMIN_SCOPES, SUPER_SCOPE
+from gpufn.model.access import ADMIN_SCOPES, SUPER_SCOPE, Intended
 from gpufn.model.errors import Unauthenticated
 from gpufn.model.ids import new_id
 
@@ -25,6 +25,9 @@ OWN_AUDIENCE = "s:api"
 ALGORITHMS = ("ES256",)
 OTHERS_ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256", "PS256")
 """What external issuers sign with; the reference knows ES256 only."""
+INVOCATION_AUDIENCE = "nvcf-api"
+"""Who invocation assertions are for: the first of ``aud`` (auth page, section 8)."""
+INVOKE = "invoke_function"
 LEEWAY = 30.0
 """Seconds by which clocks may differ."""
 TIME_MAX = 2.0**53
@@ -66,6 +69,18 @@ class Claims:
     """The account, where the issuer stands for one."""
     key_id: str | None = None
     """The API key it was made with: it is worth nothing without it."""
+    intended: frozenset[Intended] | None = None
+    """Of an invocation assertion: the only functions it is good for."""
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """What an invocation assertion says: its holder invokes these functions, and nothing else, as the account does."""
+
+    nca_id: str
+    client: str
+    """Who is to hold it; rates per user are counted by it."""
+    intended: frozenset[Intended]
 
 
 class Signer:
@@ -91,19 +106,20 @@ class Signer:
 
     def issue(self, client: str, *, scopes: Sequence[str], now: float, ttl: float, key_id: str | None = None) -> str:
         """A token for ``client`` that ends ``ttl`` seconds after ``now``."""
-        claims: dict[str, Any] = {
-            "iss": self._name,
-            "sub": client,
-            "azp": client,
-            "aud": [client, OWN_AUDIENCE],
-            "scopes": list(scopes),
-            "iat": int(now),
-            "exp": int(now + ttl),
-            "jti": new_id(),
-        }
-        if key_id is not None:
-            claims["gpufn_key"] = key_id
-        return jwt.encode({"alg": "ES256", "kid": self._signing.kid}, claims, self._signing)
+        claims = {"sub": client, "azp": client, "aud": [client, OWN_AUDIENCE], "scopes": list(scopes)}
+        return self._signed(claims, now=now, ttl=ttl, key_id=key_id)
+
+    def delegate(self, caller: str, assertion: Assertion, *, now: float, ttl: float, key_id: str | None = None) -> str:
+        """An invocation assertion that ``caller`` gives to a client of its own (auth page, section 8)."""
+        functions = [{"functionId": f} | ({"functionVersionId": v} if v else {}) for f, v in sorted(assertion.intended)]
+        told = {"ncaId": assertion.nca_id, "clientId": assertion.client, "intendedFunctions": functions}
+        claims = {"sub": caller, "aud": INVOCATION_AUDIENCE, "assertion": told}
+        return self._signed(claims, now=now, ttl=ttl, key_id=key_id)
+
+    def _signed(self, claims: Mapping[str, Any], *, now: float, ttl: float, key_id: str | None) -> str:
+        times = {"iss": self._name, "iat": int(now), "exp": int(now + ttl), "jti": new_id()}
+        bound = {} if key_id is None else {"gpufn_key": key_id}
+        return jwt.encode({"alg": "ES256", "kid": self._signing.kid}, {**claims, **times, **bound}, self._signing)
 
 
 def new_keys() -> str:
@@ -140,19 +156,40 @@ def _checked(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Claims:
         raise _invalid("it has expired")
     if now + LEEWAY < _time(claims.get("nbf", 0)):
         raise _invalid("it is not valid yet")
-    audiences = claims.get("aud")
-    if issuer.audience not in (audiences if isinstance(audiences, list) else [audiences]):
+    given = claims.get("aud")
+    audiences = given if isinstance(given, list) else [given]
+    key_id = claims.get("gpufn_key")
+    bound = key_id if issuer.own and isinstance(key_id, str) else None
+    if issuer.own and audiences[:1] == [INVOCATION_AUDIENCE]:
+        return _asserted(claims, expires, bound)
+    if issuer.audience not in audiences:
         raise _invalid(f"its audience (aud) is not '{issuer.audience}'")
     if not isinstance(client, str) or not 0 < len(client) <= CLAIMS_MAX:
         raise _invalid("it has no subject (sub)")
-    key_id = claims.get("gpufn_key")
     return Claims(
         client=client,
         scopes=_scopes(claims.get(issuer.scopes_claim), admin=issuer.admin),
         expires_at=expires,
         nca_id=issuer.nca_id,
-        key_id=key_id if issuer.own and isinstance(key_id, str) else None,
+        key_id=bound,
     )
+
+
+def _asserted(claims: Mapping[str, Any], expires: float, key_id: str | None) -> Claims:
+    """What one of our own invocation assertions says. Two entries for one function merge; one without a version means
+    every version (control-plane page, section 15).
+    """
+    told = claims.get("assertion")
+    if not isinstance(told, dict):
+        raise _invalid("it asserts nothing")
+    listed = [f for f in told.get("intendedFunctions") or [told] if isinstance(f, dict)]
+    intended = frozenset(
+        (str(f["functionId"]), str(f.get("functionVersionId") or "")) for f in listed if "functionId" in f
+    )
+    client, nca_id = told.get("clientId"), told.get("ncaId")
+    if not (isinstance(client, str) and client.strip() and isinstance(nca_id, str) and nca_id):
+        raise _invalid("it names no client, or no account")
+    return Claims(client, frozenset((INVOKE,)), expires, nca_id, key_id, intended)
 
 
 def _scopes(value: object, *, admin: bool) -> frozenset[str]:

@@ -14,7 +14,7 @@ from gpufn.gateway.http1 import RequestHead
 from gpufn.gateway.problems import Refused, problem, text
 from gpufn.gateway.snapshot import Grant, Snapshot
 from gpufn.gateway.version import Version
-from gpufn.model.access import ALL_FUNCTIONS, Principal
+from gpufn.model.access import ALL_FUNCTIONS, Principal, Resource
 from gpufn.model.invocation import AcceptedInvocation
 from gpufn.model.sharing import Relation, relation
 from gpufn.model.status import FunctionStatus
@@ -52,16 +52,28 @@ def grant(snapshot: Snapshot, token: bytes, *, pepper: bytes, wall: Callable[[],
 def _of_token(snapshot: Snapshot, token: bytes, hashed: bytes, now: float) -> Grant:
     """What a JWT allows: its scopes, in the whole of the account that its client acts for (auth page, section 5)."""
     claims, nca_id = snapshot.tokens.claims(token, digest=hashed, now=now, holds=snapshot.holds)
+    scopes: frozenset[str] = claims.scopes
+    resources: tuple[Resource, ...] = ALL_FUNCTIONS
+    if claims.intended is not None and claims.key_id is not None:
+        scopes, resources = _of_maker(snapshot, claims.key_id, now)
     message = KeyGrant(
         key_id=claims.key_id or "",
         digest="",
         nca_id=nca_id,
         owner=claims.client,
-        scopes=tuple(claims.scopes),
-        resources=tuple((r.type, r.id) for r in ALL_FUNCTIONS),
+        scopes=tuple(claims.scopes & scopes),
+        resources=tuple((r.type, r.id) for r in resources),
         expires_at=claims.expires_at,
     )
-    return Grant(message, generation=0)
+    return Grant(message, generation=0, intended=claims.intended)
+
+
+def _of_maker(snapshot: Snapshot, key_id: str, now: float) -> tuple[frozenset[str], tuple[Resource, ...]]:
+    """What the key allows now that made a delegated token: the token allows no more than that. Raises Refused (401)."""
+    maker = snapshot.of_key(key_id)
+    if maker is None or (maker.expires_at is not None and maker.expires_at <= now):
+        raise Refused(problem(401, "the API key that this token was made with has ended; use another one"))
+    return maker.principal.scopes, maker.principal.resources
 
 
 def require(holder: Grant, scope: str) -> None:

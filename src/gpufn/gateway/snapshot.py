@@ -11,7 +11,7 @@ from typing import assert_never
 
 from gpufn.gateway.tokens import Tokens
 from gpufn.gateway.version import Version, printable
-from gpufn.model.access import Principal, Resource
+from gpufn.model.access import Intended, Principal, Resource
 from gpufn.model.ids import AccountId, KeyId
 from gpufn.runtime.http2.fields import line
 from gpufn.wire.feed import Envelope, KeyGone, KeyGrant, Known, Route, RouteGone, Synced, Trust
@@ -22,7 +22,7 @@ class Grant:
 
     __slots__ = ("block", "expires_at", "generation", "lines", "principal")
 
-    def __init__(self, message: KeyGrant, generation: int) -> None:
+    def __init__(self, message: KeyGrant, generation: int, intended: frozenset[Intended] | None = None) -> None:
         self.generation = generation
         self.expires_at = message.expires_at
         self.principal = Principal(
@@ -31,6 +31,7 @@ class Grant:
             scopes=frozenset(message.scopes),
             resources=tuple(Resource(kind, name) for kind, name in message.resources),
             key_id=KeyId(message.key_id),
+            intended=intended,
         )
         caller = f"NVCF-SUB: {printable(message.owner)}\r\nNVCF-NCAID: {printable(message.nca_id)}\r\n"
         self.lines = caller.encode()
@@ -76,6 +77,11 @@ class Snapshot:
     def holds(self, key_id: str) -> bool:
         """Whether a key of that id is valid."""
         return key_id in self._digests
+
+    def of_key(self, key_id: str) -> Grant | None:
+        """What the valid key of that id allows."""
+        digest = self._digests.get(key_id)
+        return None if digest is None else self.grants.get(digest)
 
     def begin(self) -> None:
         """A new connection: everything will be repeated."""

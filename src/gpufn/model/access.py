@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from gpufn.model.ids import AccountId, KeyId
 
@@ -55,10 +55,20 @@ class Resource:
     id: str
 
 
-ALL_FUNCTIONS = (Resource("account-functions", "*"), Resource("authorized-functions", "*"))
+_ACCOUNT, _AUTHORIZED = Resource("account-functions", "*"), Resource("authorized-functions", "*")
+ALL_FUNCTIONS = (_ACCOUNT, _AUTHORIZED)
 ALL_TASKS = Resource("account-tasks", "*")
 ALL_RESOURCES = (*ALL_FUNCTIONS, ALL_TASKS)
 """What a key reaches that is limited to nothing."""
+
+
+Intended: TypeAlias = tuple[str, str]
+"""A function and a version of it; the version is empty for all of them."""
+
+
+def _of(function_id: str, version_id: str) -> tuple[Resource, Resource]:
+    """What grants one version, by its own name or its function's."""
+    return Resource("function", f"{function_id}/*"), Resource("function", f"{function_id}/{version_id}")
 
 
 class KeyStatus(StrEnum):
@@ -138,11 +148,17 @@ class Principal:
     """The API key that calls, or that the calling token was made with."""
     is_key: bool = True
     """Whether an API key calls, rather than a token."""
+    intended: frozenset[Intended] | None = None
+    """The only functions that a delegated token is good for, whatever else is within reach. None: it is none."""
     acts_for_others: bool = False
     """An admin at work in an account that the path names: ``nca_id`` is that account (control-plane page, 4.4)."""
 
     def has_scope(self, *any_of: str) -> bool:
         return not self.scopes.isdisjoint(any_of)
+
+    def intends(self, function_id: str, version_id: str) -> bool:
+        """Whether the caller may have to do with that version at all, public ones included."""
+        return self.intended is None or not self.intended.isdisjoint(((function_id, ""), (function_id, version_id)))
 
     def reaches_account(self) -> bool:
         """Whether every function of the account is within reach, so that new ones may be made."""
@@ -150,30 +166,25 @@ class Principal:
 
     @cached_property
     def _reaches_account(self) -> bool:
-        return Resource("account-functions", "*") in self.resources
+        return self.intended is None and _ACCOUNT in self.resources
 
     def reaches_function(self, function_id: str) -> bool:
         """Whether every version of one own function is within reach."""
-        return self.reaches_account() or Resource("function", f"{function_id}/*") in self.resources
+        return self.intends(function_id, "") and self._holds(_ACCOUNT, Resource("function", f"{function_id}/*"))
 
     def reaches_version(self, function_id: str, version_id: str) -> bool:
         """Whether one own version is within reach."""
-        return (
-            self.reaches_function(function_id) or Resource("function", f"{function_id}/{version_id}") in self.resources
-        )
+        return self.intends(function_id, version_id) and self._holds(_ACCOUNT, *_of(function_id, version_id))
 
     def reaches_shared(self, function_id: str, version_id: str) -> bool:
         """Whether one version that another account shares is within reach."""
-        return not self._shared_reach.isdisjoint(
-            (
-                Resource("authorized-functions", "*"),
-                Resource("function", f"{function_id}/*"),
-                Resource("function", f"{function_id}/{version_id}"),
-            )
-        )
+        return self.intends(function_id, version_id) and self._holds(_AUTHORIZED, *_of(function_id, version_id))
+
+    def _holds(self, *any_of: Resource) -> bool:
+        return not self._reach.isdisjoint(any_of)
 
     @cached_property
-    def _shared_reach(self) -> frozenset[Resource]:
+    def _reach(self) -> frozenset[Resource]:
         return frozenset(self.resources)
 
     def reaches_tasks(self) -> bool:
