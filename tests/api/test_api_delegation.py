@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from api_building import (
-    DEFAULT_ACCOUNT,
     OTHER_ACCOUNT,
     RANDOM_ID,
     Installation,
@@ -19,6 +18,7 @@ from api_building import (
 
 from gpufn.auth.tokens import INVOCATION_AUDIENCE, INVOKE, verify
 from gpufn.model.access import USER_SCOPES, Resource
+from gpufn.model.ids import DEFAULT_ACCOUNT
 
 TOKENS = "/v2/nvcf/tokens/functions"
 CLIENT = {"clientId": "end-user"}
