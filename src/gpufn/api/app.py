@@ -26,6 +26,7 @@ from gpufn.api import (
     logs,
     ngc,
     openapi,
+    operations,
     problems,
     queues,
     registries,
@@ -79,6 +80,7 @@ REGISTRIES = ("manage_registry_credentials",)
 INVOKE = ("invoke_function",)
 KEYS = ("manage_keys",)
 SUPER = ("account_setup",)
+ADMIN_DEPLOY = ("admin:deploy_function",)
 ANY_KEY: tuple[str, ...] = ()
 OPEN = None
 
@@ -98,6 +100,7 @@ class Route:
 
 
 ACCOUNT = "/v2/nvcf/accounts/{ncaId}"
+INSTANCE = "/v2/nvcf/instances/{instanceId}"
 ACCOUNTS = (
     Route("GET", "/v2/nvcf/accounts", accounts.list_accounts, SUPER, answer=ListAccountsResponse),
     Route("POST", ACCOUNT, accounts.create_account, SUPER),
@@ -109,6 +112,8 @@ ACCOUNTS = (
     Route("GET", "/v2/nvcf/clients/{clientId}", accounts.get_client, SUPER),
     Route("POST", "/v1/admin/keys", tokens.issue_admin_token, SUPER),
     Route("GET", OWN + "/audit", audit.list_records, SUPER),
+    Route("GET", "/v2/nvcf/sidecars/goldenimages", operations.golden_images, ADMIN_DEPLOY),
+    Route("DELETE", INSTANCE, operations.delete_instance, ("admin:delete_function",)),
 )
 """Above all accounts: the only routes for a client that has none itself."""
 
@@ -254,8 +259,10 @@ def _twins() -> Iterator[Route]:
 
 ADMINS_ONLY = (
     Route("GET", "/v1/nvct/accounts/{ncaId}/usage/gpus", task_usage.get_gpu_usage, ("admin:launch_task",), across=True),
+    Route("GET", ACCOUNT + "/usage/gpus", operations.get_gpu_usage_of_functions, ADMIN_DEPLOY, across=True),
+    Route("PUT", ACCOUNT + "/rolloverWorkers" + VERSION, operations.roll_over, ADMIN_DEPLOY, across=True),
 )
-"""What has no counterpart for keys (tasks page, section 2)."""
+"""What has no counterpart for keys (control-plane page, section 20; tasks page, section 2)."""
 
 ROUTES = (*IN_AN_ACCOUNT, *ACCOUNTS, *_twins(), *ADMINS_ONLY)
 
@@ -314,5 +321,7 @@ def _answer(route: Route) -> dict[str, Any]:
     made = get_type_hints(route.handler).get("return")
     if made is HTMLResponse:
         return {"response_class": HTMLResponse}
+    if route.path == INSTANCE:
+        return {"response_class": Response}
     changes = made is Response and route.method != "GET" and route.path != assets.CONTENT
     return {"status_code": 204} if changes else {}

@@ -246,32 +246,3 @@ class ResultFilesResponse(PagedResponse):
     """A page of a result's files, by path."""
 
     files: tuple[ResultFileDto, ...]
-
-
-class GpuPlacementDto(Wire):
-    """Where GPUs are in use."""
-
-    cluster_id: str
-    cluster: str
-    cluster_group_id: str
-    cluster_group: str
-    cloud_provider: str
-    region: str
-    current_max_usage: int
-    current_min_usage: int
-
-
-class GpuUsageDto(Wire):
-    """How many instances of one type the account's tasks use."""
-
-    gpu: str
-    instance_type: str
-    current_max_usage: int
-    current_min_usage: int
-    placements: tuple[GpuPlacementDto, ...]
-
-
-class GpuUsageResponse(Wire):
-    """What the active tasks of an account use."""
-
-    gpus: tuple[GpuUsageDto, ...]
