@@ -29,7 +29,7 @@ LIMITS = {1: 0.5, 25: 2.0, 100: 25.0}
 
 
 @contextlib.contextmanager
-def installation(directory: Path) -> Iterator[httpx.AsyncClient]:
+def installation(directory: Path, *, warm: int) -> Iterator[httpx.AsyncClient]:
     """A running gpufn with its admin's client."""
     data = directory / "data"
     environment = {
@@ -37,6 +37,7 @@ def installation(directory: Path) -> Iterator[httpx.AsyncClient]:
         "HOME": str(directory),
         "GPUFN_DOCKER__ENABLED": "no",
         "GPUFN_LOG__LEVEL": "warning",
+        "GPUFN_PROCESS__WARM": str(warm),
     }
     command = [sys.executable, "-m", "gpufn", "up", "--data", str(data), "--port", "0"]
     with (directory / "log").open("wb") as log:
@@ -120,7 +121,7 @@ def row(at_once: int, times: Sequence[float]) -> str:
 
 async def run(options: argparse.Namespace) -> None:
     """Measure and print the table."""
-    with tempfile.TemporaryDirectory() as directory, installation(Path(directory)) as client:
+    with tempfile.TemporaryDirectory() as directory, installation(Path(directory), warm=options.warm) as client:
         async with client:
             print("| at once | requests | median | p95 | limit | |\n|---|---|---|---|---|---|")
             for at_once, rounds in ((1, options.rounds), (25, 2), (100, 1)):
@@ -132,6 +133,7 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--warm", type=int, default=2, help="interpreters started beforehand (process.warm)")
     parser.add_argument("--image", default="echo", help="image of the catalog that answers like echo")
     parser.add_argument("--rounds", type=int, default=20, help="first requests one after the other")
     parser.add_argument("--most", type=int, default=100, help="leave out what is more than that at once")

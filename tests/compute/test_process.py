@@ -85,7 +85,7 @@ async def _place(data: Path, settings: ProcessSettings) -> AsyncIterator[Place]:
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     """A backend without isolation."""
-    async for each in _place(tmp_path / "data", ProcessSettings(isolation="none", log_max_bytes=64 * 1024)):
+    async for each in _place(tmp_path / "data", ProcessSettings(isolation="none", warm=0, log_max_bytes=64 * 1024)):
         yield each
 
 
@@ -94,7 +94,7 @@ async def wrapped(tmp_path: Path) -> AsyncIterator[Place]:
     """A backend with bubblewrap."""
     if not bubblewrap_works():
         pytest.skip("bwrap is not installed, or may not make namespaces here")
-    async for each in _place(tmp_path / "data", ProcessSettings(isolation="bubblewrap")):
+    async for each in _place(tmp_path / "data", ProcessSettings(isolation="bubblewrap", warm=0)):
         yield each
 
 
@@ -341,7 +341,7 @@ async def main(data, instance_id, crash):
         process.ProcessBackend._note = lambda self, record: hang()
     async with Supervisor() as tasks:
         backend = process.ProcessBackend(
-            ProcessSettings(isolation="none"), data=data, catalog=Catalog(data / "images"), supervisor=tasks
+            ProcessSettings(isolation="none", warm=0), data=data, catalog=Catalog(data / "images"), supervisor=tasks
         )
         await backend.open()
         await backend.launch(a_request("echo", instance_id=instance_id))
@@ -459,7 +459,7 @@ async def test_data_directory_that_cannot_be_used_is_a_backend_error(tmp_path: P
     (tmp_path / "file").write_text("")
     async with Supervisor() as supervisor:
         backend = ProcessBackend(
-            ProcessSettings(isolation="none"),
+            ProcessSettings(isolation="none", warm=0),
             data=tmp_path / "file" / "data",
             catalog=Catalog(tmp_path / "images"),
             supervisor=supervisor,

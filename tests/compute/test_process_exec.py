@@ -38,7 +38,7 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     catalog.add(source)
     async with Supervisor() as tasks:
         found = ProcessBackend(
-            ProcessSettings(isolation=str(request.param)), data=data, catalog=catalog, supervisor=tasks
+            ProcessSettings(isolation=str(request.param), warm=0), data=data, catalog=catalog, supervisor=tasks
         )
         await found.open()
         yield found
@@ -58,7 +58,7 @@ async def running(backend: ProcessBackend) -> InstanceId:
 async def test_a_command_finds_what_the_instance_finds(backend: ProcessBackend) -> None:
     """Its variables, its directory and, isolated, its own /tmp; both streams; and the exit code."""
     instance = await running(backend)
-    there = "/tmp/there" if backend._bubblewrap else "there"
+    there = "/tmp/there" if backend._isolation.wraps else "there"
     done = await backend.exec(
         instance, ["/bin/sh", "-c", f"echo $COLOUR; echo ill >&2; cat app.py | wc -l; cat {there}; exit 3"], seconds=20
     )

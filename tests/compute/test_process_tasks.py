@@ -33,7 +33,10 @@ async def a_backend(data: Path, *, isolation: str = "none", terminate: bool = Tr
     """The process backend over ``data``."""
     async with Supervisor() as supervisor:
         backend = ProcessBackend(
-            ProcessSettings(isolation=isolation), data=data, catalog=Catalog(data / "images"), supervisor=supervisor
+            ProcessSettings(isolation=isolation, warm=0),
+            data=data,
+            catalog=Catalog(data / "images"),
+            supervisor=supervisor,
         )
         await backend.open()
         try:

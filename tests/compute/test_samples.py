@@ -28,7 +28,10 @@ async def _running(data: Path, sample: str, *, patience: float) -> AsyncIterator
     """The sample, healthy, and a client for it."""
     async with Supervisor() as supervisor:
         backend = ProcessBackend(
-            ProcessSettings(isolation="none"), data=data, catalog=Catalog(data / "images"), supervisor=supervisor
+            ProcessSettings(isolation="none", warm=0),
+            data=data,
+            catalog=Catalog(data / "images"),
+            supervisor=supervisor,
         )
         await backend.open()
         try:

@@ -45,7 +45,7 @@ async def backend(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterat
     catalog = Catalog(tmp_path / "data" / "images")
     catalog.add(source)
     async with Supervisor() as supervisor:
-        settings = ProcessSettings(isolation=request.param)
+        settings = ProcessSettings(isolation=request.param, warm=0)
         made = ProcessBackend(settings, data=tmp_path / "data", catalog=catalog, supervisor=supervisor)
         await made.open()
         yield made

@@ -16,7 +16,7 @@ import hashlib
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,17 +24,20 @@ from typing import Any
 
 import psutil
 
-from gpufn.compute import process_exec, process_record, process_spawn, process_tree, secret_files
+from gpufn.compute import process_exec, process_record, process_tree, secret_files
 from gpufn.compute.backend import BackendError, ExecResult, Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.compute.catalog import Catalog
 from gpufn.compute.gpus import Devices
 from gpufn.compute.images import BrokenImage
+from gpufn.compute.isolation import Isolation
 from gpufn.compute.process_log import LogFile, stream
 from gpufn.compute.process_record import Record, Stage
 from gpufn.compute.process_recover import epitaph, found, recover
 from gpufn.compute.process_spawn import CannotStart, Directories, exit_code
+from gpufn.compute.process_start import Start, Starter
 from gpufn.compute.process_tree import Leader, Marked
-from gpufn.compute.venvs import BuildFailed, Venvs
+from gpufn.compute.venvs import Venvs
+from gpufn.compute.warm import WarmPool
 from gpufn.model.ids import InstanceId, is_uuid
 from gpufn.model.instance import Failure, FailureKind
 from gpufn.runtime.clock import utc_now
@@ -68,15 +71,24 @@ class ProcessBackend:
         """The mark of everything that this data directory started."""
         self._settings, self._catalog, self._supervisor = settings, catalog, supervisor
         self._data, self._instances, self._logs = data, data / "instances", data / "logs"
-        self._venvs = Venvs(data / "venvs", self.installation)
         self._devices = Devices() if devices is None else devices
         self._records: dict[InstanceId, Record] = {}
         self._details: dict[InstanceId, str] = {}
         self._files: dict[InstanceId, LogFile] = {}
         self._lives: dict[InstanceId, asyncio.Task[None]] = {}
         self._stops: dict[InstanceId, asyncio.Task[None]] = {}
-        self._trimmer: asyncio.Task[None] | None = None
-        self._bubblewrap = False
+        self._isolation = Isolation(settings.isolation, data)
+        size = settings.warm if settings.enabled else 0
+        self._pool = WarmPool(data / "warm", size=size, installation=self.installation, isolation=self._isolation)
+        self._starter = Starter(
+            catalog=catalog,
+            venvs=Venvs(data / "venvs", self.installation),
+            devices=self._devices,
+            isolation=self._isolation,
+            pool=self._pool,
+            mark=self.installation,
+        )
+        self._chores: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
         return f"<ProcessBackend records={len(self._records)} stopping={len(self._stops)}>"
@@ -86,15 +98,24 @@ class ProcessBackend:
         try:
             for directory in (self._data, self._instances, self._logs):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._bubblewrap = await process_spawn.uses_bubblewrap(self._settings.isolation)
-            process_tree.send(await asyncio.to_thread(process_tree.builders, self.installation), signal.SIGKILL)
+            await self._isolation.open()
+            records = process_record.read_all(self._instances)
+            await asyncio.to_thread(self._end_leftovers, {record.pid for record in records})
             processes = await asyncio.to_thread(process_tree.by_instance, self.installation)
-            for record in process_record.read_all(self._instances):
+            for record in records:
                 self._resume(record, processes.pop(record.id, []))
         except OSError as error:
             raise BackendError(f"{self._data} cannot be used: {error}") from error
         self._adopt(processes)
-        self._trimmer = self._supervisor.start(self._trim(), name="process:trim")
+        self._chores = [
+            self._supervisor.start(self._trim(), name="process:trim"),
+            self._supervisor.start(self._pool.run(), name="process:warm"),
+        ]
+
+    def _end_leftovers(self, instances: Collection[int]) -> None:
+        """What an earlier gpufn began that is no instance: builds, and interpreters that wait."""
+        process_tree.send(process_tree.builders(self.installation), signal.SIGKILL)
+        process_tree.send(process_tree.waiting(self.installation, besides=instances), signal.SIGKILL)
 
     def _resume(self, record: Record, processes: Sequence[Marked]) -> None:
         leader = process_tree.leader(record.pid, record.created, processes)
@@ -132,7 +153,7 @@ class ProcessBackend:
             for instance_id in await self.list():
                 await self.terminate(instance_id, grace=self.close_grace)
             await self._hurry()
-        tasks = [*self._lives.values(), *self._stops.values(), *([self._trimmer] if self._trimmer else [])]
+        tasks = [*self._lives.values(), *self._stops.values(), *self._chores]
         for task in tasks:
             task.cancel()
         await _wait(tasks)
@@ -220,17 +241,16 @@ class ProcessBackend:
         await asyncio.to_thread(shutil.rmtree, self._directory(instance_id), ignore_errors=True)
 
     async def exec(self, instance_id: InstanceId, command: Sequence[str], *, seconds: float) -> ExecResult | None:
-        """With the variables and in the directory of its first process; isolated as that one is."""
+        """With the variables and in the directory that it was started with; isolated as it is."""
         record = self._records.get(instance_id)
         if record is None or record.stage is not Stage.RUNNING or record.stopping:
             return None
-        try:
-            first = psutil.Process(record.pid)
-            environment, cwd = first.environ(), Path(first.cwd())
-        except (psutil.Error, OSError):
-            return None  # it is ending
+        place = process_exec.place(record)
+        if place is None:
+            return None
+        environment, cwd = place
         python = Path(environment.get("PATH", "").partition(":")[0]) / "python"
-        wrap = self._wrap(Directories(self._directory(instance_id)), cwd=cwd, python=python)
+        wrap = self._isolation.wrap(Directories(self._directory(instance_id)), cwd=cwd, python=python)
         return await process_exec.run([*wrap, *command], environment=environment, cwd=cwd, seconds=seconds)
 
     async def logs(
@@ -257,61 +277,33 @@ class ProcessBackend:
         await self._watch(instance_id)
 
     async def _start(self, record: Record) -> None:
-        request = record.request
-        if request is None:
-            raise CannotStart(Failure(FailureKind.START, "what to start is not recorded; deploy again"))
-        image = process_spawn.find_image(self._catalog, request.image)
+        request, image = self._starter.image(record)
         self._details[record.id] = INSTALLING if image.requirements else "starting"
-        try:
-            python = await self._venvs.python(image)
-        except BuildFailed as error:
-            raise CannotStart(Failure(FailureKind.IMAGE, str(error))) from error
+        python = await self._starter.python(image)
         directories = Directories(self._directory(record.id), Path(request.task.directory) if request.task else None)
-        directories.create()
-        record = self._placed(record, request, directories)
-        program = process_spawn.command(image, request, python=python, record=record)
-        environment = process_spawn.environment(
-            image, record, python=python, directories=directories, mark=self.installation
-        )
-        environment[secret_files.VARIABLE] = secret_files.TARGET if self._bubblewrap else str(directories.secrets)
-        process_spawn.check_program(program[0], path=environment["PATH"], cwd=image.directory)
-        wrap = self._wrap(directories, cwd=image.directory, python=python)
-        whole = process_spawn.whole([*wrap, *program], directories)
-        self._spawn(record, whole, environment=environment, cwd=image.directory)
-
-    def _placed(self, record: Record, request: LaunchRequest, directories: Directories) -> Record:
-        """The record with its devices and ports."""
-        if request.gpu_count and not request.emulated:
-            held = self._devices.reserve(record.id, request.gpu, request.gpu_count)
-            if isinstance(held, Failure):
-                raise CannotStart(held)
-            record = replace(record, devices=held)
         taken = {port for r in self._records.values() for port in (r.port, r.health_port)}
-        ports = process_spawn.free_ports(1 if request.health_port == request.inference_port else 2, taken=taken)
-        shared = process_record.SHARED_DIR if self._bubblewrap else str(directories.inf)
-        return replace(record, port=ports[0], health_port=ports[-1], shared_dir=shared)
+        self._spawn(self._starter.prepare(record, python, directories=directories, taken=taken))
 
-    def _wrap(self, directories: Directories, *, cwd: Path, python: Path) -> Sequence[str]:
-        if not self._bubblewrap:
-            return []
-        keep = [self._data, *process_spawn.interpreter_directories(python)]
-        return process_spawn.bubblewrap(directories, cwd=cwd, keep=keep)
-
-    def _spawn(self, record: Record, command: Sequence[str], *, environment: dict[str, str], cwd: Path) -> None:
+    def _spawn(self, start: Start) -> None:
         """Nothing here waits, so that no cancellation falls between the record and the process."""
-        self._save(replace(record, stage=Stage.STARTING))
-        descriptor = self._file(record.id).create()
         try:
-            pid = process_spawn.spawn(command, environment=environment, cwd=cwd, log=descriptor)
+            self._save(start.record)
+            descriptor = self._file(start.record.id).create()
+        except (OSError, BackendError):
+            if start.warm is not None:
+                start.warm.end()
+            raise
+        try:
+            record = self._starter.start(start, log=descriptor)
         finally:
             os.close(descriptor)
-        self._note(replace(record, stage=Stage.RUNNING, pid=pid, created=process_tree.created(pid)))
+        self._note(record)
 
     async def _watch(self, instance_id: InstanceId, *, adopted: bool = False) -> None:
         """Wait for the end of its first process, then end what it left behind."""
         record = self._records[instance_id]
         await process_tree.ended(record.pid, record.created)
-        after = max(0.0, utc_now().timestamp() - record.created)
+        after = max(0.0, utc_now().timestamp() - (record.started or record.created))
         code = exit_code(self._directory(record.id), process_tree.reap(record.pid))
         await self._sweep(instance_id)
         lines = self._file(instance_id).last_lines(LAST_LINES)

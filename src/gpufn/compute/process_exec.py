@@ -11,13 +11,27 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
+
 from gpufn.compute.backend import EXEC_OUTPUT_MAX, ExecResult
+from gpufn.compute.process_record import Record
 from gpufn.compute.process_tree import COMMAND
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """The codes a shell gives for a program that does not exist, or may not be run."""
 LAST_WORDS = 0.5
 """Seconds in which the rest of its output is read when it has ended and something it started holds the pipe."""
+
+
+def place(record: Record) -> tuple[Mapping[str, str], Path] | None:
+    """The variables and the directory that an instance was started with; None when it is ending, and not recorded."""
+    if record.directory:
+        return dict(record.environment), Path(record.directory)
+    try:
+        first = psutil.Process(record.pid)
+        return first.environ(), Path(first.cwd())
+    except (psutil.Error, OSError):
+        return None
 
 
 async def run(command: Sequence[str], *, environment: Mapping[str, str], cwd: Path, seconds: float) -> ExecResult:

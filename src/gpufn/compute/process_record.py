@@ -49,6 +49,12 @@ class Record:
     pid: int = 0
     created: float = 0.0
     """When the process began, seconds since the epoch; with ``pid`` its identity."""
+    started: float = 0.0
+    """When it became this instance; an interpreter that waited began before. 0: as ``created``."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """The variables it was started with, for what is run beside it."""
+    directory: str = ""
+    """Where it was started."""
     failure: Failure | None = None
     stopping: bool = False
     grace: float = 10.0
@@ -87,7 +93,9 @@ def parse(text: str) -> Record:
             content["request"] = LaunchRequest(**{**request, "environment": pairs, "task": task})
         if failure is not None:
             content["failure"] = Failure(**{**failure, "kind": FailureKind(failure["kind"])})
-        return Record(**{**content, "stage": Stage(content["stage"]), "devices": tuple(content["devices"])})
+        own = tuple((str(k), str(v)) for k, v in content.get("environment", ()))
+        devices = tuple(content["devices"])
+        return Record(**{**content, "stage": Stage(content["stage"]), "devices": devices, "environment": own})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record: {error}") from error
 

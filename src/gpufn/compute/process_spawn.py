@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from gpufn.compute.process_tree import INSTALLATION, INSTANCE
 from gpufn.model.instance import Failure, FailureKind
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LANG = "C.UTF-8"
+UNBUFFERED = "PYTHONUNBUFFERED"
 
 
 class CannotStart(Exception):
@@ -80,6 +82,19 @@ class Directories:
         for path in (self.inf / "inputAssets", self.inf / "response", self.secrets, self.temporary, self.home):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.parent.chmod(0o700)
+
+    def give_to(self, other: Directories) -> None:
+        """Become ``other``: its directories are replaced by these, only its secrets are taken over. Raises OSError."""
+        for path in other.secrets.iterdir():
+            shutil.copy(path, self.secrets / path.name)
+        for own, theirs in (
+            (self.inf, other.inf),
+            (self.secrets, other.secrets),
+            (self.temporary, other.temporary),
+            (self.home, other.home),
+        ):
+            shutil.rmtree(theirs)
+            own.rename(theirs)
 
 
 def find_image(catalog: Catalog, reference: str) -> Image:
@@ -138,10 +153,10 @@ def environment(image: Image, record: Record, *, python: Path, directories: Dire
     request = record.request
     found = {
         "PATH": f"{python.parent}:{SYSTEM_PATH}",
-        "LANG": "C.UTF-8",
+        "LANG": LANG,
         "HOME": str(directories.home),
         "TMPDIR": str(directories.temporary),
-        "PYTHONUNBUFFERED": "1",  # so that what it prints is in the log at once
+        UNBUFFERED: "1",  # so that what it prints is in the log at once
     }
     found |= dict(image.environment)
     if request is not None:
@@ -249,7 +264,7 @@ def interpreter_directories(python: Path) -> list[Path]:
     return [python.parent.parent, Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).parent.parent]
 
 
-def spawn(command: Sequence[str], *, environment: dict[str, str], cwd: Path, log: int) -> int:
+def spawn(command: Sequence[str], *, environment: Mapping[str, str], cwd: Path, log: int) -> int:
     """Start it in a session of its own, with ``log`` as its output; returns its pid. Raises CannotStart."""
     try:
         process = subprocess.Popen(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -25,6 +25,8 @@ INSTALLATION = "GPUFN_INSTALLATION"
 INSTANCE = "GPUFN_INSTANCE_ID"
 BUILD = "GPUFN_BUILD"
 """Marks the building of a virtual environment instead of an instance."""
+WAITING = "a-warm-interpreter"
+"""In place of an instance's id: the mark of an interpreter that waits to become one."""
 POLL = 0.02
 KILL_PATIENCE = 10.0
 """Seconds after which a process that even SIGKILL does not end is reported and left."""
@@ -73,7 +75,7 @@ def by_instance(installation: str) -> dict[InstanceId, list[Marked]]:
     """The live processes of each instance of this installation."""
     found: dict[InstanceId, list[Marked]] = {}
     for each in marked(installation):
-        if INSTANCE in each.environ:
+        if each.environ.get(INSTANCE, WAITING) != WAITING:
             found.setdefault(InstanceId(each.environ[INSTANCE]), []).append(each)
     return found
 
@@ -81,6 +83,21 @@ def by_instance(installation: str) -> dict[InstanceId, list[Marked]]:
 def builders(installation: str) -> list[psutil.Process]:
     """Builds that an earlier gpufn began."""
     return [each.process for each in marked(installation) if BUILD in each.environ]
+
+
+def waiting(installation: str, *, besides: Collection[int]) -> list[psutil.Process]:
+    """Interpreters that wait for an earlier gpufn. What leads the session of one that has become somebody keeps its
+    mark: it is left alone, as are those ``besides``, by their pids.
+    """
+    sessions: dict[int, list[Marked]] = {}
+    for each in marked(installation):
+        sessions.setdefault(session(each.process.pid), []).append(each)
+    return [
+        each.process
+        for leader, own in sessions.items()
+        if leader not in besides and all(each.environ.get(INSTANCE) == WAITING for each in own)
+        for each in own
+    ]
 
 
 def members(installation: str, instance_id: InstanceId, leader: Leader) -> list[psutil.Process]:

@@ -191,6 +191,9 @@ class ProcessSettings:
     """Whether images of the local catalog can run."""
     isolation: str = "auto"
     """``bubblewrap``: private /var/inf, /var/secrets and /tmp through bwrap; ``none``; ``auto``: if bwrap works."""
+    warm: int = 2
+    """Python interpreters started beforehand, so that functions that are plain Python programs start at once; each
+    takes some 20 MB. 0: none."""
     log_max_bytes: int = 16 * 1024 * 1024
     """Log kept per instance; the older half goes when it is full."""
 
