@@ -254,6 +254,7 @@ async def _serve(directory: Path, port: int, upstream: int, grpc_port: int | Non
         pepper=PEPPER,
         name="bench",
     )
+    (directory / "i" / "inf").mkdir(parents=True, exist_ok=True)  # as for any instance on this machine
     await gateway.start("127.0.0.1", port, grpc_port)
     gc.collect()
     gc.freeze()

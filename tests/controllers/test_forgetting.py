@@ -18,10 +18,10 @@ NOW = BEGIN + timedelta(days=1)
 
 
 def an_invocation(
-    name: str, *, finished: datetime | None, delivered: datetime | None = None, owner: str = ""
+    name: str, *, finished: datetime | None, delivered: datetime | None = None, owner: str = "", end: str = ""
 ) -> AcceptedInvocation:
     """One with a large request and, if it has finished, a large result."""
-    outcome = Outcome(200, (), Body(1, key=f"invocations/{name}/result-1")) if finished else None
+    outcome = Outcome(200, (), Body(1, key=f"invocations/{name}/result-1{end}")) if finished else None
     return AcceptedInvocation(
         id=name, nca_id="a", function_id=new_id(), version_id=new_id(), form="pexec", head=b"",
         request=Body(1, key=f"invocations/{name}/request"), window=1, accepted_at=BEGIN, deadline=NOW,
@@ -58,6 +58,19 @@ async def test_results_are_kept_until_they_are_due() -> None:
     )
     assert left == {"waiting", "arriving", "running"}
     assert {key.split("/")[1] for key in kept} == left
+
+
+async def test_a_result_of_which_a_url_is_out_is_kept_while_it_is_good() -> None:
+    """A zip goes 35 minutes after its URL was handed out, also when an hour has passed; unfetched, after an hour."""
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    context, kept = await a_past(
+        an_invocation("fresh", finished=NOW - minute * 40, delivered=NOW - minute * 34, end=".zip"),
+        an_invocation("late", finished=NOW - hour - minute, delivered=NOW - minute * 30, end=".zip"),
+        an_invocation("done", finished=NOW - minute * 40, delivered=NOW - minute * 36, end=".zip"),
+        an_invocation("unfetched", finished=NOW - hour - minute, end=".zip"),
+    )
+    assert not await forgetting.forget_results(context)
+    assert {key.split("/")[1] for key in kept} == {"fresh", "late"}
 
 
 async def test_bodies_that_belong_to_nothing_go() -> None:

@@ -114,7 +114,7 @@ async def test_a_result_on_its_way_is_not_forgotten() -> None:
         db, later = world.databases[0], utc_now() + timedelta(minutes=5)
 
         def due(tx: Transaction) -> list[tuple[str, list[str]]]:
-            return invocations.old(tx, finished=utc_now() - timedelta(hours=1), delivered=later, limit=9)
+            return invocations.old(tx, finished=utc_now() - timedelta(hours=1), delivered=later, linked=later, limit=9)
 
         at = utc_now()
         await db.run(lambda tx: invocations.begin_delivery(tx, request_id, owner="me", at=at))

@@ -170,7 +170,7 @@ async def test_a_client_that_does_not_read() -> None:
     async with nothing_left() as world:
         world.servers[0].handler = pour
         client = await world.client()
-        await client.send("POST", PINNED)
+        await client.send("POST", PINNED, {"Accept": "text/event-stream"})
         await asyncio.sleep(0.5)
         before = sent
         await asyncio.sleep(0.3)

@@ -30,6 +30,7 @@ from gpufn.api import (
     problems,
     queues,
     registries,
+    results,
     secrets,
     skyway,
     task_logs,
@@ -52,6 +53,7 @@ from gpufn.wire.assets import AssetsResponse
 from gpufn.wire.base import Wire
 from gpufn.wire.deployment_views import ListDeploymentsResponse
 from gpufn.wire.function_views import ListFunctionIdsResponse, ListFunctionsResponse
+from gpufn.wire.objects import RESULTS
 
 FUNCTIONS = "/v2/nvcf/functions"
 VERSION = "/functions/{functionId}/versions/{functionVersionId}"
@@ -203,6 +205,7 @@ IN_AN_ACCOUNT = (
     Route("GET", "/v2/nvcf/assets/{assetId}/content-redirect", assets.asset_content, INVOKE),
     Route("PUT", assets.CONTENT, assets.put_content, OPEN),
     Route("GET", assets.CONTENT, assets.get_content, OPEN),
+    Route("GET", RESULTS, results.get_result, OPEN),
     Route("POST", TASKS, tasks.create_task, ("launch_task",)),
     Route("GET", TASKS, tasks.list_tasks, ("list_tasks",)),
     Route("POST", TASKS + "/bulk", tasks.bulk_tasks, ("list_tasks",)),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 from gpufn.controllers.context import Context
+from gpufn.model.invocation import LINK_SECONDS
 from gpufn.store import invocations
 
 BATCH = 500
 """Invocations or objects handled in one pass."""
 DELIVERED_KEPT = timedelta(minutes=1)
 """How long a delivered result is kept: long enough for a gateway to notice that it did not arrive."""
+LINKED_KEPT = timedelta(seconds=LINK_SECONDS + 60)
+"""How long a result is kept of which a URL was handed out."""
 STRAY_AGE = timedelta(hours=6)
 """Age after which a body whose invocation is not recorded is a stray: the call was answered at once, or a gateway
 died before the acceptance. It must exceed the longest window of a call by far.
@@ -23,7 +26,9 @@ async def forget_results(context: Context) -> bool:
     now = context.now()
     finished = now - timedelta(seconds=context.settings.keep_results)
     due = await context.db.run(
-        lambda tx: invocations.old(tx, finished=finished, delivered=now - DELIVERED_KEPT, limit=BATCH)
+        lambda tx: invocations.old(
+            tx, finished=finished, delivered=now - DELIVERED_KEPT, linked=now - LINKED_KEPT, limit=BATCH
+        )
     )
     if due:
         await context.objects.delete(*(key for _, keys in due for key in keys))

@@ -18,7 +18,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Any
 
-from gpufn.gateway.answers import abandoned, stored, worker_result
+from gpufn.gateway.answers import abandoned, stored, underway
 from gpufn.gateway.attempt import Attempt
 from gpufn.gateway.call import Edge
 from gpufn.gateway.deadlines import Timed
@@ -26,25 +26,23 @@ from gpufn.gateway.delivery import Delivery
 from gpufn.gateway.forward import Forward
 from gpufn.gateway.http1 import ResponseHead
 from gpufn.gateway.outgoing import outgoing
+from gpufn.gateway.outputs import Progress
 from gpufn.gateway.plane import Plane
-from gpufn.gateway.problems import Reply, problem, trio, worker_problem
+from gpufn.gateway.problems import Reply, problem, trio
+from gpufn.gateway.recording import finish, lost, next_attempt
+from gpufn.gateway.results import Answer
 from gpufn.gateway.slots import Slot
 from gpufn.gateway.spool import Spool
 from gpufn.gateway.ticket import standing
 from gpufn.gateway.version import Version
-from gpufn.model.errors import Conflict, OutcomeUnknown, Unavailable
+from gpufn.model.errors import Conflict, Unavailable
 from gpufn.model.invocation import ABANDONED, AcceptedInvocation, Body, Outcome
 from gpufn.runtime.clock import loop_now, utc_now
-from gpufn.runtime.log import get_logger
 from gpufn.store import invocations
-
-log = get_logger("invocations")
 
 ABANDON_MIN = 10.0
 """Seconds after which the reference gives up a call nobody asks for, at least (section 7.2)."""
 RETRY_AFTER = b"retry-after: 1"
-STORE_RETRY = 1.0
-"""Seconds between two attempts to record an outcome while the database cannot be used."""
 ATTEMPT_DELAY = 1.0
 """Seconds before the second attempt; doubled for each further one."""
 
@@ -67,8 +65,8 @@ class Accepted:
     gives_way = False
 
     __slots__ = (
-        "_accepting", "_attempt", "_cors", "_deadline", "_edge", "_outcome", "_plane", "_turn", "committed",
-        "give_up_at", "record", "slice", "state", "version",
+        "_accepting", "_attempt", "_cors", "_deadline", "_edge", "_outcome", "_plane", "_progress", "_seen", "_told",
+        "_turn", "_until", "committed", "give_up_at", "record", "slice", "state", "version",
     )  # fmt: skip
 
     def __init__(self, plane: Plane, record: AcceptedInvocation, version: Version) -> None:
@@ -87,6 +85,13 @@ class Accepted:
         """Held while something is written that depends on the fence, or changes it."""
         self._attempt = Attempt(plane, self, version.release)
         self._outcome: Outcome | None = None
+        self._told = True
+        """Whether any client knows of it: if none does, it ends with its client."""
+        self._until = 0.0
+        """The loop time until which the first client waits."""
+        self._progress: Progress | None = None
+        self._seen = 0
+        """What the client was last told of how far it is."""
         self._accepting: asyncio.Task[None] | None = None
 
     @property
@@ -100,10 +105,24 @@ class Accepted:
 
     # ------------------------------------------------------------------ beginnings
 
-    def adopt(self, forward: Forward, slot: Slot, *, edge: Edge, cors: tuple[bytes, ...], request: Spool) -> None:
-        """Go on with a call whose window has ended: 202 once it is committed."""
+    def adopt(
+        self,
+        forward: Forward,
+        slot: Slot,
+        *,
+        edge: Edge,
+        cors: tuple[bytes, ...],
+        request: Spool,
+        until: float,
+        progress: Progress | None = None,
+    ) -> None:
+        """Go on with a call whose window has ended (``until``), or that has made ``progress``: 202 once it is
+        committed. Before its window ends it is one whose result has to be kept: its client goes on waiting.
+        """
         self.state = State.ACCEPTING
         self._edge, self._cors = edge, cors
+        self._told, self._until = False, until
+        self._note(progress)
         self._attempt.adopt(forward, slot)
         edge.become(self)
         self._plane.calls[self.id] = self
@@ -125,8 +144,14 @@ class Accepted:
             self._cancel()  # its client has left without knowing that it was accepted
         elif self._outcome is not None:
             await self._store(self._outcome)
-        else:
+        elif self._progress is not None or loop_now() >= self._until:
             self._in_progress()
+        else:
+            self._schedule(self._until)
+
+    def inherit(self, head: ResponseHead, body: bytes, last: bool) -> None:
+        """What has come of the response so far."""
+        self._attempt.answered(head, body, last)
 
     def resume(self) -> None:
         """Begin an attempt of an invocation that was claimed."""
@@ -135,7 +160,7 @@ class Accepted:
         self._schedule(self._deadline)
         limit = self._plane.settings.attempts
         if self.record.attempt > limit:
-            self.conclude(_lost(self.record.note, limit))
+            self.conclude(lost(self.record.note, limit))
         else:
             self._submit()
 
@@ -166,25 +191,19 @@ class Accepted:
 
     # ------------------------------------------------------------------ what the attempt tells
 
-    def responded(self, head: ResponseHead, body: Spool) -> None:
+    def responded(self, answer: Answer) -> None:
         """There is a result: keep it."""
         self.state = State.ENDING
-        self._start(self._keep(head, body), "keep")
+        self._start(self._keep(answer), "keep")
 
-    async def _keep(self, head: ResponseHead, spool: Spool) -> None:
-        try:
-            body = await spool.finish()
-        except Unavailable as error:
-            detail = f"the result could not be kept: {error.message}"
-            await self._ended(stored(worker_problem("nvcf-worker-service", 500, detail)))
-            return
-        await self._ended(worker_result(head, body))
+    async def _keep(self, answer: Answer) -> None:
+        await self._ended(await answer.finish(self._plane.settings.result_max_bytes))
 
     def failed(self, reason: str) -> None:
         """The instance could not be reached, or broke off: try again, a bounded number of times."""
         limit = self._plane.settings.attempts
         if self.record.attempt >= limit:
-            self.conclude(_lost(reason, limit))
+            self.conclude(lost(reason, limit))
         else:
             self.state = State.WAITING
             self._start(self._try_again(reason), "again")
@@ -201,18 +220,7 @@ class Accepted:
             self._submit()
 
     async def _raise_fence(self, reason: str) -> bool:
-        """Record the next attempt; False when the invocation is not ours."""
-        record = self.record
-        while True:
-            try:
-                ours = await self._plane.journal.do(lambda tx: invocations.try_again(tx, record, note=reason))
-                break
-            except OutcomeUnknown:  # the fence is one of two, and what we may write depends on which
-                await asyncio.sleep(STORE_RETRY)
-            except Unavailable as error:
-                log.warning("an attempt could not be recorded", invocation=record.id, error=error.message)
-                return True  # the fence stays what it was: so does what we may write
-        self.record = replace(record, fence=record.fence + 1, attempt=record.attempt + 1, note=reason)
+        ours, self.record = await next_attempt(self._plane, self.record, reason)
         return ours
 
     # ------------------------------------------------------------------ the outcome
@@ -233,7 +241,7 @@ class Accepted:
 
     async def _store(self, outcome: Outcome) -> None:
         async with self._turn:
-            ours = await self._finish(outcome)
+            ours = await finish(self._plane, self.record, outcome)
         record = self.record
         edge, cors = self._edge, self._cors
         if not ours:
@@ -247,18 +255,6 @@ class Accepted:
             edge.become(delivery)
             delivery.begin()
 
-    async def _finish(self, outcome: Outcome) -> bool:
-        """Record the outcome, however long that takes; False when the invocation is not ours."""
-        record, journal = self.record, self._plane.journal
-        while True:
-            try:
-                return await journal.do(
-                    lambda tx: invocations.finish(tx, record.id, fence=record.fence, outcome=outcome, now=utc_now())
-                )
-            except Unavailable as error:
-                log.warning("an outcome cannot be recorded yet", invocation=record.id, error=error.message)
-                await asyncio.sleep(STORE_RETRY)
-
     def lose(self) -> None:
         """Another gateway has it now: what we know is not the truth any more."""
         self.version.queue.remove(self)
@@ -271,15 +267,29 @@ class Accepted:
     def attach(self, edge: Edge, window: float, cors: tuple[bytes, ...]) -> None:
         """A status poll waits for ``window`` seconds; an earlier one that still waits is answered 202."""
         self._in_progress()
-        self._edge, self._cors = edge, cors
+        self._edge, self._cors, self._told = edge, cors, True
         edge.become(self)
         self._schedule(loop_now() + window)
+        self.look()
+
+    def look(self) -> None:
+        """See whether the instance has told how far it is: whoever waits is told so at once (section 8.2)."""
+        if self._edge is not None and self.state is State.RUNNING and self.committed:
+            self._note(self._attempt.progress(self._seen))
+            if self._progress is not None:
+                self._in_progress()
+
+    def _note(self, progress: Progress | None) -> None:
+        if progress is not None:
+            self._progress, self._seen = progress, progress.at
 
     def _in_progress(self) -> None:
         """Tell whoever waits: 202."""
         edge, self._edge = self._edge, None
+        progress, self._progress = self._progress, None
         if edge is not None:
-            edge.reply(Reply(202, (*trio(self.id, 202), *self._cors)))
+            self._told = True
+            edge.reply(underway(self.id, progress, self._cors))
         if self.state is not State.ENDING:
             self._await_poll()
 
@@ -290,9 +300,11 @@ class Accepted:
             self._schedule(self._deadline)
 
     def client_gone(self) -> None:
-        """Whoever polled has left; the invocation goes on."""
+        """Whoever polled has left; the invocation goes on. Without anybody who knows of it, it does not."""
         self._edge = None
-        if self.state is not State.ACCEPTING:
+        if self.committed and not self._told:
+            self._cancel()
+        elif self.state is not State.ACCEPTING:
             self._await_poll()
 
     def client_slow(self, on: bool) -> None:
@@ -386,9 +398,3 @@ class Accepted:
         if self.state is State.WAITING:
             return "waiting", "waiting: the next attempt begins in a moment" + again
         return "running", "running: an instance has the request and has not answered yet" + again
-
-
-def _lost(reason: str, attempts: int) -> Reply:
-    """It was given to instances as often as is allowed."""
-    detail = f"the request was tried {attempts} times and never answered; the last time: {reason or 'unknown'}"
-    return worker_problem("inference-connection", 500, detail)

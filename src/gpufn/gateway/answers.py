@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gpufn.gateway.fields import HOP_BY_HOP
 from gpufn.gateway.http1 import ResponseHead, end_to_end
-from gpufn.gateway.problems import Reply, problem, trio
+from gpufn.gateway.outputs import Progress
+from gpufn.gateway.problems import JSON, Reply, problem, trio
 from gpufn.model.invocation import Body, Outcome
 
 RESPONSE_DROP = HOP_BY_HOP | {b"nvcf-reqid", b"nvcf-status", b"content-length"}
@@ -25,6 +26,14 @@ def result_lines(outcome: Outcome, request_id: bytes, cors: tuple[bytes, ...]) -
     """The header lines of the response that hands ``outcome`` out; ``cors`` takes the place of the instance's own."""
     kept = [line for line in outcome.lines if not cors or line.partition(b":")[0].lower() not in CORS_DROP]
     return [*kept, *trio(request_id, outcome.status), *cors]
+
+
+def underway(request_id: bytes, progress: Progress | None, cors: tuple[bytes, ...]) -> Reply:
+    """What whoever waits is told of a call that has no result yet: how far it is, where the instance says so."""
+    if progress is None:
+        return Reply(202, (*trio(request_id, 202), *cors))
+    told = (JSON, b"nvcf-percent-complete: %d" % progress.percent)
+    return Reply(202, (*told, *trio(request_id, 202), *cors), progress.body)
 
 
 def abandoned() -> Reply:

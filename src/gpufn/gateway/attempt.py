@@ -8,10 +8,11 @@ from typing import Protocol
 
 from gpufn.gateway.forward import Forward
 from gpufn.gateway.http1 import ResponseHead
+from gpufn.gateway.outputs import Progress
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import ERROR_BODY_MAX, Reply, inference_error, worker_problem
+from gpufn.gateway.results import Answer, receive
 from gpufn.gateway.slots import Slot
-from gpufn.gateway.spool import Spool
 from gpufn.model.errors import Unavailable
 from gpufn.model.invocation import AcceptedInvocation
 from gpufn.runtime.clock import loop_now
@@ -22,7 +23,7 @@ class Owner(Protocol):
 
     record: AcceptedInvocation
 
-    def responded(self, head: ResponseHead, body: Spool) -> None:
+    def responded(self, answer: Answer) -> None:
         """There is a result, all of it."""
         ...
 
@@ -38,7 +39,7 @@ class Owner(Protocol):
 class Attempt:
     """Either ``adopt`` a call under way, or ``start`` one. ``end`` it at any time."""
 
-    __slots__ = ("_errors", "_forward", "_go_on", "_head", "_owner", "_plane", "_release", "_slot", "_spool")
+    __slots__ = ("_answer", "_errors", "_forward", "_go_on", "_head", "_owner", "_plane", "_release", "_slot")
 
     def __init__(self, plane: Plane, owner: Owner, release: Callable[[Slot], None]) -> None:
         self._plane = plane
@@ -48,7 +49,7 @@ class Attempt:
         self._forward: Forward | None = None
         self._head: ResponseHead | None = None
         self._errors: list[bytes] = []
-        self._spool: Spool | None = None
+        self._answer: Answer | None = None
         self._go_on = asyncio.Event()
         self._go_on.set()
 
@@ -65,6 +66,7 @@ class Attempt:
         if request.key is None:
             forward.body(request.content, True)
         record = self._owner.record
+        self._plane.open_output(slot, record.id)
         source = self._plane.assets.source(slot, head, record.id.encode(), record.nca_id)
         forward.start(source, head)
         if request.key is not None:
@@ -100,29 +102,45 @@ class Attempt:
     def answered(self, head: ResponseHead, body: bytes, last: bool) -> None:
         self._head = head
         if head.status < 400:
-            record = self._owner.record
-            self._spool = self._plane.stores.result(record.id, record.fence, self._pause)
+            self._answer = receive(self._plane.stores, self._owner.record, head, self._pause)
         self.more(body, last)
 
     def more(self, data: bytes, last: bool) -> None:
-        head, spool = self._head, self._spool
+        head, answer = self._head, self._answer
         if head is None:
             return
-        if spool is None:
+        if answer is None:
             self._errors.append(data)
             if last or sum(map(len, self._errors)) > ERROR_BODY_MAX:
                 self._conclude(inference_error(head.status, b"".join(self._errors)[:ERROR_BODY_MAX]))
             return
         limit = self._plane.settings.result_max_bytes
-        if spool.size + len(data) > limit:
+        if answer.size + len(data) > limit:
             detail = f"the result is larger than {limit} bytes, which is the most kept for a later poll"
             self._conclude(worker_problem("nvcf-worker-service", 500, detail))
             return
-        spool.add(data)
+        answer.add(data)
         if last:
-            self._spool = None
-            self.end()
-            self._owner.responded(head, spool)
+            self._finish(answer)
+
+    def _finish(self, answer: Answer) -> None:
+        self._answer = None
+        try:
+            answer.directory = self._slot.take_output() if self._slot is not None else None
+        except OSError as error:
+            answer.discard()
+            detail = f"the output files could not be taken: {error.strerror}"
+            self._conclude(worker_problem("nvcf-worker-service", 500, detail))
+            return
+        self.end()
+        self._owner.responded(answer)
+
+    def progress(self, after: int) -> Progress | None:
+        """What the instance says of how far it is, if it has said so after the one known by ``after``."""
+        slot = self._slot
+        if slot is None or self._head is not None:
+            return None
+        return slot.progress(after)
 
     def failed(self, reason: str, *, blame: bool = True) -> None:
         if self._slot is not None:
@@ -148,9 +166,9 @@ class Attempt:
             forward.cancel()
             forward.part()
         self._go_on.set()
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            spool.discard()
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.discard()
         self._head = None
         self._errors.clear()
         slot, self._slot = self._slot, None

@@ -44,6 +44,10 @@ class Edge(Protocol):
         """From now on ``call`` is what the request is."""
         ...
 
+    def origin(self) -> bytes:
+        """Scheme and host under which the client calls: how a URL begins that leads here."""
+        ...
+
     def watch(self, told: Callable[[bool], None]) -> None:
         """Tell once whether the client has had the response that is being written, as far as one can see."""
         ...

@@ -17,7 +17,7 @@ from gpufn.gateway.http1 import ResponseHead
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import Reply, problem
 from gpufn.model.errors import OutcomeUnknown, Unavailable
-from gpufn.model.invocation import AcceptedInvocation, Outcome
+from gpufn.model.invocation import AcceptedInvocation, Body, Outcome
 from gpufn.runtime.clock import loop_now, utc_now
 from gpufn.runtime.log import get_logger
 from gpufn.store import invocations
@@ -73,8 +73,17 @@ class Delivery:
             await self._hand_over(edge, record.outcome)
 
     async def _hand_over(self, edge: Edge, outcome: Outcome) -> None:
+        try:
+            outcome = await linked(self._plane, edge, self._record, outcome)
+        except Unavailable as error:
+            self._settle(arrived=False)
+            self._reply(problem(503, error.message, b"retry-after: 1"))
+            return
         lines = result_lines(outcome, self._record.id.encode(), self._cors)
         body = outcome.body
+        if self._edge is None:  # it has left meanwhile
+            self._settle(arrived=False)
+            return
         if body.key is None:
             edge.watch(lambda arrived: self._settle(arrived=arrived))
             self._edge = None
@@ -150,6 +159,15 @@ class Delivery:
             self._go_on.clear()
         else:
             self._go_on.set()
+
+
+async def linked(plane: Plane, edge: Edge, record: AcceptedInvocation, outcome: Outcome) -> Outcome:
+    """``outcome``, or for a result that is kept as a zip the redirection to it. Raises Unavailable."""
+    key = outcome.body.key
+    if key is None or not outcome.body.is_archive:
+        return outcome
+    location = await plane.links.result(record.id, key, edge.origin())
+    return Outcome(302, (b"location: " + location,), Body(0))
 
 
 def show(edge: Edge, record: AcceptedInvocation, outcome: Outcome, cors: tuple[bytes, ...]) -> None:

@@ -279,6 +279,11 @@ class Connection(asyncio.Protocol):
         """From now on ``call`` is what the request is."""
         self._call = call
 
+    def origin(self) -> bytes:
+        """Scheme and host under which the client calls: how a URL begins that leads here."""
+        host = self._request.values.get(b"host", b"localhost") if self._request is not None else b"localhost"
+        return b"%b://%b" % (b"https" if self.secure else b"http", host)
+
     def watch(self, told: Callable[[bool], None]) -> None:
         """Tell once whether the client has had the response: it goes on, or its connection broke before that."""
         self._watch = told

@@ -131,6 +131,10 @@ class Envelope:
         """From now on ``call`` is what is inside."""
         self.call = call
 
+    def origin(self) -> bytes:
+        """Scheme and host under which the client calls."""
+        return self._edge.origin() if self._edge is not None else b""
+
     def watch(self, told: Callable[[bool], None]) -> None:
         """Tell once whether the client has had the response."""
         if self._edge is None:

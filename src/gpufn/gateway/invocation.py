@@ -10,7 +10,6 @@ means follows from the phase (invocation-plane page, section 7).
 
 from __future__ import annotations
 
-from datetime import timedelta
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from gpufn.gateway.deadlines import Timed
 from gpufn.gateway.forward import Forward
 from gpufn.gateway.http1 import RequestHead, ResponseHead, end_to_end
 from gpufn.gateway.outgoing import OPT_OUT, callers_lines, framing, outgoing
+from gpufn.gateway.outputs import Progress
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import (
     ASSETS_FAILED,
@@ -33,13 +33,14 @@ from gpufn.gateway.problems import (
     queue_full,
     trio,
 )
+from gpufn.gateway.recording import begun
+from gpufn.gateway.results import Gathered, passes_on
 from gpufn.gateway.slots import Slot
 from gpufn.gateway.snapshot import Grant
 from gpufn.gateway.spool import Spool
 from gpufn.gateway.ticket import gone, standing
-from gpufn.gateway.version import Version
-from gpufn.model.invocation import AcceptedInvocation, Body
-from gpufn.runtime.clock import loop_now, utc_now
+from gpufn.gateway.version import MAX_RESPONSE_SIZE, Version
+from gpufn.runtime.clock import loop_now
 
 
 class Phase(Enum):
@@ -71,9 +72,9 @@ class Invocation:
     broken_body = "failed to read request body: "
     gives_way = True
     __slots__ = (
-        "_compatible", "_cors", "_direct", "_edge", "_errors", "_forward", "_head", "_holders", "_kept", "_more_lines",
-        "_plane", "_ran", "_request", "_since", "_slot", "_spool", "_whole", "_window", "_window_end", "give_up_at",
-        "grant", "id", "phase", "slice", "version",
+        "_compatible", "_cors", "_direct", "_edge", "_errors", "_forward", "_gathered", "_head", "_holders",
+        "_kept", "_more_lines", "_plane", "_ran", "_request", "_since", "_slot", "_spool", "_whole", "_window",
+        "_window_end", "give_up_at", "grant", "id", "phase", "slice", "version",
     )  # fmt: skip
 
     def __init__(self, plane: Plane, edge: Edge, head: RequestHead, admitted: Admitted) -> None:
@@ -101,6 +102,7 @@ class Invocation:
         self._forward = Forward(self, chunked=head.chunked, without_body=head.method == b"HEAD")
         self._head: ResponseHead | None = None
         self._errors: list[bytes] | None = None
+        self._gathered: Gathered | None = None
         self._kept = b""
         self._whole = b""
         """The request's body, if it came in one piece; else what has come is in the spool."""
@@ -142,6 +144,8 @@ class Invocation:
         opening, common = self.version.heads[slot.instance.facts.id]
         if self._direct:
             opening = b"%b %b%b" % (request.method, request.target, common)
+        else:
+            self._plane.open_output(slot, self.id.decode())
         self._kept = callers_lines(self.grant.lines, request, direct=self._direct)
         seconds = self._window_end - now
         head = outgoing(opening, self._kept, framing(request), identity=self.id, slot=slot, seconds=seconds)
@@ -160,6 +164,12 @@ class Invocation:
             self._head, self._errors = head, []
             self.more(body, last)
             return
+        if self._compatible and not passes_on(self._request, head, body, last, self._slot):
+            self._gather(edge, head, body, last)
+            return
+        self._answer(edge, head, body, last)
+
+    def _answer(self, edge: Edge, head: ResponseHead, body: bytes, last: bool) -> None:
         self.phase = Phase.ANSWERING
         self._plane.deadlines.cancel(self)
         edge.head(head, self._lines(head), body, last)
@@ -167,7 +177,9 @@ class Invocation:
             self._end()
 
     def more(self, data: bytes, last: bool) -> None:
-        if self.phase is not Phase.ANSWERING:
+        if self._gathered is not None:
+            self._gather_more(self._gathered, data, last)
+        elif self.phase is not Phase.ANSWERING:
             self._collect(data, last)
         elif self._edge is not None:
             self._edge.more(data, last)
@@ -215,6 +227,29 @@ class Invocation:
         lines += (*trio(self.id, head.status), *self._more_lines, *self._cors)
         return lines
 
+    def _gather(self, edge: Edge, head: ResponseHead, body: bytes, last: bool) -> None:
+        """A response that is to be kept as a zip; of unknown length, it is held back until that is known. Where the
+        request is still coming it is passed on: an instance that waits for its reader would not read the rest.
+        """
+        if not self._forward.complete:
+            self._answer(edge, head, body, last)
+            return
+        self._head, self._gathered = head, Gathered(self._plane.memory)
+        self._gather_more(self._gathered, body, last, enough=last or head.length is not None)
+
+    def _gather_more(self, gathered: Gathered, data: bytes, last: bool, *, enough: bool = False) -> None:
+        edge, slot, head = self._edge, self._slot, self._head
+        if edge is None or slot is None or head is None:
+            return
+        fits = gathered.add(data)
+        if enough or not fits or gathered.size > MAX_RESPONSE_SIZE or (last and slot.wrote()):
+            self._accept(edge, slot, last=last)
+        elif last:
+            body = gathered.take()
+            self._gathered = None
+            head.length, head.chunked = len(body), False
+            self._answer(edge, head, body, True)
+
     def _collect(self, data: bytes, last: bool) -> None:
         """An instance's error, which is rewritten as a whole."""
         head, errors = self._head, self._errors
@@ -256,34 +291,33 @@ class Invocation:
     @property
     def _may_be_accepted(self) -> bool:
         """202 is for calls that run and whose request is all there."""
-        return self.phase is Phase.RUNNING and self._compatible and self._forward.complete and self._head is None
+        return self.phase is Phase.RUNNING and self._compatible and self._forward.complete and self._errors is None
 
-    def _accept(self, edge: Edge, slot: Slot) -> None:
-        """The call goes on without its client: from here on it is kept."""
-        now, version, plane = utc_now(), self.version, self._plane
-        record = AcceptedInvocation(
-            id=self.id.decode(),
-            nca_id=self.grant.principal.nca_id,
-            function_id=version.function_id,
-            version_id=version.id,
-            form="pexec",
-            head=self._kept,
-            request=Body(0),
-            window=self._window,
-            accepted_at=now,
-            deadline=now + timedelta(seconds=plane.settings.accepted_timeout),
-            owner=plane.journal.incarnation,
-            fence=1,
-            attempt=1,
-        )
+    def look(self) -> None:
+        """Tell the client how far the instance is, once it says so (section 8.2)."""
+        edge, slot = self._edge, self._slot
+        if edge is not None and slot is not None and self._may_be_accepted and self._head is None:
+            progress = slot.progress(0)
+            if progress is not None:
+                self._accept(edge, slot, progress=progress)
+
+    def _accept(self, edge: Edge, slot: Slot, *, last: bool = False, progress: Progress | None = None) -> None:
+        """From here on the call is kept, for its client or for its result; ``last``: all of that was gathered."""
+        version, plane = self.version, self._plane
+        record = begun(plane, self.grant, version, request_id=self.id.decode(), head=self._kept, window=self._window)
         request, self._spool, self._slot = self._spool, None, None
         if request is None:
             request = plane.stores.request(record.id, edge.hold)
             request.add(self._whole)
-        forward = self._forward
+        forward, head = self._forward, self._head
+        body = self._gathered.take() if self._gathered is not None else b""
         accepted = Accepted(plane, record, version)
         self._leave()
-        accepted.adopt(forward, slot, edge=edge, cors=self._cors, request=request)
+        accepted.adopt(
+            forward, slot, edge=edge, cors=self._cors, request=request, until=self._window_end, progress=progress
+        )
+        if head is not None:
+            accepted.inherit(head, body, last)
 
     def _give_up(self, now: float) -> None:
         if self._head is not None and self._errors is not None:  # an error whose body does not end
@@ -339,6 +373,9 @@ class Invocation:
         self.phase = Phase.DONE
         self._edge = None
         self._whole = b""
+        gathered, self._gathered = self._gathered, None
+        if gathered is not None:
+            gathered.take()
         spool, self._spool = self._spool, None
         if spool is not None:
             spool.discard()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,10 @@ from gpufn.gateway.budget import Budget
 from gpufn.gateway.deadlines import Deadlines
 from gpufn.gateway.journal import Journal, Write
 from gpufn.gateway.limits import Limits
+from gpufn.gateway.links import Links
 from gpufn.gateway.load import Load
+from gpufn.gateway.outputs import Outputs
+from gpufn.gateway.slots import Slot
 from gpufn.gateway.spool import Stores
 from gpufn.model.errors import Unavailable
 from gpufn.runtime.clock import loop_now
@@ -65,6 +69,7 @@ class Plane:
     journal: Journal
     stores: Stores
     assets: Assets
+    links: Links
     deadlines: Deadlines = field(default_factory=Deadlines)
     ids: Ids = field(default_factory=Ids)
     limits: Limits = field(default_factory=Limits)
@@ -77,6 +82,17 @@ class Plane:
 
     is_replaced: bool = False
     """Whether a successor has the new connections, and so the polls."""
+
+    def open_output(self, slot: Slot, name: str) -> None:
+        """Have an output directory for the request ``name`` that the instance of ``slot`` is about to get."""
+        instance = slot.instance
+        outputs = instance.outputs
+        if outputs is None:
+            outputs = instance.outputs = Outputs(self.assets.shared(instance.facts.id), self._later)
+        slot.open_output(outputs, name)
+
+    def _later(self, work: Callable[[], None]) -> None:
+        self.tasks.start(asyncio.to_thread(work), name="outputs:remove")
 
     def now(self) -> float:
         """Loop time."""

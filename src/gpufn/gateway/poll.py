@@ -8,7 +8,7 @@ from collections.abc import Callable
 from gpufn.gateway.accepted import Accepted
 from gpufn.gateway.answers import abandoned
 from gpufn.gateway.call import Edge
-from gpufn.gateway.delivery import Delivery, show
+from gpufn.gateway.delivery import Delivery, linked, show
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import Refused, Reply, problem, trio
 from gpufn.model.errors import Unavailable
@@ -88,7 +88,7 @@ class StatusPoll:
         if record.delivered_at is not None and not record.owner:
             raise Refused(problem(404))
         if self._looks:
-            show(self._edge, record, outcome, self._cors)
+            show(self._edge, record, await linked(self._plane, self._edge, record, outcome), self._cors)
             return True
         if record.delivered_at is not None:
             return False

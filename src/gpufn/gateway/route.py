@@ -91,6 +91,8 @@ class Nowhere:
 Target: TypeAlias = Pexec | PexecStatus | QueuePosition | Why | Direct | Relay | Health | Nowhere
 RELAY, HEALTH, NOWHERE = Relay(), Health(), Nowhere()
 HEALTH_PATH = re.compile(rb"/health(?:\?.*)?")
+OBJECTS = b"/v2/gpufn/objects/"
+"""Where URLs lead that are handed out; they begin with the host that the client calls, whichever that is."""
 REMEMBERED_MAX = 160
 """Longest host and path, in bytes, whose meaning is remembered."""
 
@@ -123,6 +125,8 @@ def route(head: RequestHead) -> Target:
     target = head.target
     by_path = _by_path(target) if len(target) <= REMEMBERED_MAX else _by_path.__wrapped__(target)
     if by_path is RELAY and by_host is Undecided.INVOCATION:
+        if target.startswith(OBJECTS):
+            return RELAY
         return HEALTH if HEALTH_PATH.fullmatch(target) else NOWHERE
     return by_path
 

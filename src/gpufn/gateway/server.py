@@ -17,8 +17,10 @@ from gpufn.gateway.edge import Connection
 from gpufn.gateway.feed import follow
 from gpufn.gateway.grpc_edge import GrpcEdges
 from gpufn.gateway.journal import Journal
+from gpufn.gateway.links import Links
 from gpufn.gateway.listening import BACKLOG, Listening, listen
 from gpufn.gateway.load import Load
+from gpufn.gateway.looking import look
 from gpufn.gateway.ownership import Ownership
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.proxy import Proxy
@@ -65,8 +67,11 @@ class Gateway:
         instances: Path,
         pepper: bytes,
         name: str,
+        public_url: str = "",
     ) -> None:
-        """``instances``: where the directories of the instances on this machine are."""
+        """``instances``: where the directories of the instances on this machine are. ``public_url``: how URLs begin
+        that are handed out; empty: with the address that the client calls.
+        """
         self._settings = settings
         self._name = name
         self._began = monotonic()
@@ -79,6 +84,7 @@ class Gateway:
             journal=Journal(db),
             stores=Stores(objects, self._tasks),
             assets=Assets(objects, self._tasks, instances),
+            links=Links(objects, pepper, public_url),
         )
         self._snapshot = Snapshot(self._version)
         self._ownership = Ownership(self._plane, self._snapshot, name=name, unknown=self._version)
@@ -118,6 +124,7 @@ class Gateway:
         self._plane.deadlines.start()
         self._tasks.start(self._plane.journal.run(), name="gateway:journal")
         self._tasks.start(self._ownership.run(), name="gateway:ownership")
+        self._tasks.start(look(self._plane), name="gateway:progress")
         self._tasks.start(follow(self._snapshot, self._control), name="gateway:feed")
         self._tasks.start(self._plane.load.report(self._control, self._report), name="gateway:load")
         await self._wait_ready()

@@ -6,7 +6,9 @@ An instance that leaves the route gets nothing new; what it is serving keeps its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from gpufn.gateway.outputs import Outputs, Progress
 from gpufn.gateway.upstream import Pool
 from gpufn.wire.feed import RouteInstance
 
@@ -17,33 +19,70 @@ FAILED_SECONDS = 2.0
 class Instance:
     """One instance: its limit, how much of it is taken, and the way to it."""
 
-    __slots__ = ("busy", "facts", "failed_until", "gone", "limit", "pool")
+    __slots__ = ("busy", "facts", "failed_until", "gone", "limit", "outputs", "pool")
 
     def __init__(self, facts: RouteInstance, pool: Pool) -> None:
         self.facts = facts
         self.limit = facts.slots
         self.busy = 0
         self.pool = pool
+        self.outputs: Outputs | None = None
+        """Its directory for what belongs to requests, once one of them needed it."""
         self.gone = False
         """Whether it takes nothing new any more."""
         self.failed_until = 0.0
         """The loop time until which it is avoided, because a connection to it failed."""
 
+    def close(self) -> None:
+        """It serves nothing any more."""
+        if self.outputs is not None:
+            self.outputs.close()
+            self.outputs = None
+
 
 class Slot:
     """The right to have one request served by ``instance``. ``release`` gives it back, once."""
 
-    __slots__ = ("_held", "_owner", "_then", "instance")
+    __slots__ = ("_held", "_owner", "_then", "_unused", "instance", "output")
 
     def __init__(self, owner: Slots, instance: Instance) -> None:
         self.instance = instance
         self._owner = owner
         self._held = True
         self._then: Callable[[], None] | None = None
+        self.output = ""
+        """The name of the request's output directory, if it has one."""
+        self._unused = False
 
     def when_released(self, then: Callable[[], None]) -> None:
         """Have ``then`` called once it is given back."""
         self._then = then
+
+    def open_output(self, outputs: Outputs, name: str) -> None:
+        """Have an output directory for the request ``name``, if that is possible."""
+        if outputs.begin(name):
+            self.output = name
+
+    def wrote(self) -> bool:
+        """Whether the instance, which has answered, has left files of a result."""
+        outputs, name = self.instance.outputs, self.output
+        if not name or outputs is None:
+            return False
+        self._unused = not outputs.changed(name)
+        return not self._unused and outputs.has_files(name)
+
+    def take_output(self) -> Path | None:
+        """What the instance has left, moved out of its reach. Raises OSError."""
+        outputs, name = self.instance.outputs, self.output
+        if outputs is None or not self.wrote():
+            return None
+        self.output = ""
+        return outputs.take(name)
+
+    def progress(self, after: int) -> Progress | None:
+        """What the instance says of how far it is, if it has said so after the one known by ``after``."""
+        outputs, name = self.instance.outputs, self.output
+        return outputs.progress(name, after) if name and outputs is not None else None
 
     def failed(self, now: float) -> None:
         """The instance could not be reached, or broke off."""
@@ -53,6 +92,8 @@ class Slot:
         """Give it back. A second call does nothing."""
         if self._held:
             self._held = False
+            if self.output and self.instance.outputs is not None:
+                self.instance.outputs.end(self.output, unused=self._unused)
             self._owner.returned(self.instance)
             if self._then is not None:
                 self._then()
@@ -125,6 +166,7 @@ class Slots:
         self.served += 1
         if instance.busy == 0 and self._leaving.get(instance.facts.id) is instance:
             del self._leaving[instance.facts.id]
+            instance.close()
 
     def update(self, wanted: Sequence[RouteInstance]) -> None:
         """Make the instances those of ``wanted``."""
@@ -145,6 +187,8 @@ class Slots:
         instance.pool.close()
         if instance.busy:
             self._leaving[instance.facts.id] = instance
+        else:
+            instance.close()
 
     def _arrive(self, facts: RouteInstance) -> None:
         known = self._instances.get(facts.id)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+from gpufn.gateway.archive import Archive
 from gpufn.model.errors import Unavailable
 from gpufn.model.ids import new_id
-from gpufn.model.invocation import Body
+from gpufn.model.invocation import Body, archive_key
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.store.objects import Objects
 
@@ -20,9 +21,25 @@ AHEAD_MAX = 2 * 1024 * 1024
 class Spool:
     """One body on its way to be kept. ``add`` it, then either ``finish`` or ``discard``."""
 
-    __slots__ = ("_ahead", "_failed", "_held", "_hold", "_key", "_pieces", "_queue", "_stores", "_upload", "size")
+    __slots__ = (
+        "_ahead",
+        "_failed",
+        "_held",
+        "_hold",
+        "_key",
+        "_pieces",
+        "_queue",
+        "_stores",
+        "_upload",
+        "archive",
+        "size",
+    )
 
-    def __init__(self, stores: Stores, key: str, hold: Callable[[bool], None]) -> None:
+    def __init__(
+        self, stores: Stores, key: str, hold: Callable[[bool], None], *, archive: Archive | None = None
+    ) -> None:
+        """``archive``: what makes a zip of it, which is kept in its place, and never in memory."""
+        self.archive = archive
         self.size = 0
         self._stores = stores
         self._key = key
@@ -39,20 +56,22 @@ class Spool:
         self.size += len(data)
         if self._queue is None:
             self._pieces.append(data)
-            if self.size > INLINE_MAX:
+            if self.size > INLINE_MAX or self.archive is not None:
                 self._begin_upload()
             return
         self._put(data)
 
     async def finish(self) -> Body:
         """The body is complete: where it is kept. Raises Unavailable when it could not be."""
+        if self._queue is None and self.archive is not None:
+            self._begin_upload()
         if self._queue is None or self._upload is None:
             return Body(self.size, b"".join(self._pieces))
         self._queue.put_nowait(None)
         await asyncio.wait([self._upload])
         if self._failed is not None:
             raise self._failed
-        return Body(self.size, key=self._key)
+        return Body(self.size if self.archive is None else self.archive.size, key=self._key)
 
     def discard(self) -> None:
         """The body is not needed after all."""
@@ -79,7 +98,8 @@ class Spool:
 
     async def _run(self, queue: asyncio.Queue[bytes | None]) -> None:
         try:
-            await self._stores.objects.put(self._key, self._drain(queue))
+            content = self._drain(queue)
+            await self._stores.objects.put(self._key, content if self.archive is None else self.archive.pack(content))
         except Unavailable as error:
             self._failed = error
         finally:
@@ -112,6 +132,12 @@ class Stores:
     def result(self, invocation_id: str, fence: int, hold: Callable[[bool], None]) -> Spool:
         """For the result of one attempt: two attempts, one of them a zombie's, never share an object."""
         return Spool(self, f"invocations/{invocation_id}/result-{fence}-{new_id()}", hold)
+
+    def archive(self, invocation_id: str, fence: int, length: int, hold: Callable[[bool], None]) -> Spool:
+        """For the result of one attempt that is kept as a zip; ``length`` of the response, at most."""
+        archive = Archive(invocation_id, length)
+        key = archive_key(invocation_id, f"result-{fence}-{new_id()}")
+        return Spool(self, key, hold, archive=archive)
 
     def forget(self, key: str) -> None:
         """Remove an object, sometime; the reaper finds what this misses."""

@@ -9,6 +9,16 @@ NOBODY = "nobody"
 """The owner of what a gateway that stopped has left to the others."""
 
 
+ARCHIVE = ".zip"
+LINK_SECONDS = 2040
+"""For which a URL of a result is good (invocation-plane page, section 7.5: 34 minutes)."""
+
+
+def archive_key(invocation_id: str, name: str) -> str:
+    """The key of a result that is kept as a zip."""
+    return f"invocations/{invocation_id}/{name}{ARCHIVE}"
+
+
 @dataclass(frozen=True)
 class Body:
     """Bytes of a request or a result: in the row when there are few, else in the object store under ``key``."""
@@ -16,6 +26,11 @@ class Body:
     size: int
     content: bytes = b""
     key: str | None = None
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether it is a zip that the client is given a URL of."""
+        return self.key is not None and self.key.endswith(ARCHIVE)
 
 
 @dataclass(frozen=True)

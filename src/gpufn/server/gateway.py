@@ -35,6 +35,7 @@ async def serve(
         instances=data.instances,
         pepper=data.pepper(),
         name=name,
+        public_url=settings.server.public_url,
     )
     try:
         secured = settings.server.tls or settings.server.proxy

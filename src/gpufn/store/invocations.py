@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gpufn.model.errors import Conflict
-from gpufn.model.invocation import NOBODY, AcceptedInvocation, Body, Outcome
+from gpufn.model.invocation import ARCHIVE, NOBODY, AcceptedInvocation, Body, Outcome
 from gpufn.store.invocation_tables import gateways, invocations as table
 
 CLAIM_MAX = 200
@@ -153,12 +153,19 @@ def delete(tx: sa.Connection, invocation_ids: Collection[str]) -> None:
     tx.execute(table.delete().where(table.c.id.in_(invocation_ids)))
 
 
-def old(tx: sa.Connection, *, finished: datetime, delivered: datetime, limit: int) -> list[tuple[str, list[str]]]:
-    """Those that finished, or whose delivery began and is over, before those times: (id, keys of their objects)."""
+def old(
+    tx: sa.Connection, *, finished: datetime, delivered: datetime, linked: datetime, limit: int
+) -> list[tuple[str, list[str]]]:
+    """Those that finished, or whose delivery began and is over, before those times: (id, keys of their objects).
+
+    ``linked`` is the time for those of which a URL was handed out: it is good for longer than a delivery takes.
+    """
     settled = (table.c.delivered_at < delivered) & (table.c.owner == "")
+    archived = sa.func.coalesce(table.c.result_key, "").like(f"%{ARCHIVE}")
+    in_use = archived & table.c.delivered_at.is_not(None) & (table.c.delivered_at >= linked)
     query = (
         sa.select(table.c.id, table.c.request_key, table.c.result_key)
-        .where(sa.or_(table.c.finished_at < finished, settled))
+        .where(sa.or_(table.c.finished_at < finished, settled), sa.not_(in_use))
         .limit(limit)
     )
     return [(row.id, [k for k in (row.request_key, row.result_key) if k]) for row in tx.execute(query)]

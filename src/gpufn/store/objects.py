@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from gpufn.model.errors import Fatal, Unavailable
 
@@ -59,6 +59,13 @@ class Objects:
             except FileNotFoundError:
                 return None
         return ObjectFacts(meta["path"], meta["size"], meta["last_modified"])
+
+    async def signed_get(self, key: str, seconds: int) -> str | None:
+        """A URL of the store itself under which anybody may read ``key`` for so long; None when it makes no such."""
+        if not isinstance(self._store, S3Store):
+            return None
+        with _translated():
+            return await obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
 
     async def delete(self, *keys: str) -> None:
         """Remove objects; one that is not there is no mistake."""
