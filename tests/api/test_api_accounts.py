@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -423,3 +424,35 @@ async def test_a_token_without_the_scope_is_403_and_without_an_account_404() -> 
         unknown = await it.client.post("/v2/nvcf/functions", json=a_body(), headers=bearer(it.a_token("stranger")))
 
     assert (none.status_code, unknown.status_code) == (403, 404)
+
+
+async def test_a_client_is_known_by_its_issuer_too() -> None:
+    """One name in two issuers' tokens is two clients: each acts for its own account, and neither for the other's."""
+    async with an_installation() as it:
+        who = admin(it)
+        idp = Signer(new_keys(), name="https://idp.test")
+        it.context.issuers[idp.issuer.name] = replace(idp.issuer, own=False, admin=False)
+        theirs = bearer(idp.issue("ncp", scopes=["list_functions"], now=it.clock().timestamp(), ttl=60.0))
+        ours = bearer(it.a_token("ncp", scopes=["list_functions"]))
+        await it.a_function()
+
+        async def seen() -> list[int]:
+            answers = [await it.client.get("/v2/nvcf/functions", headers=h) for h in (ours, theirs)]
+            return [len(a.json()["functions"]) if a.status_code == 200 else a.status_code for a in answers]
+
+        before = await seen()
+        base, body = f"{ACCOUNTS}/{OTHER_ACCOUNT}/clients", {"adminClientId": "ncp", "issuer": idp.issuer.name}
+        made = [(await it.client.patch(f"{base}/associate", json=body, headers=who)).status_code for _ in range(2)]
+        unknown = await it.client.patch(f"{base}/associate", json=body | {"issuer": "https://x.test"}, headers=who)
+        during = await seen()
+        got = [
+            (await it.client.get(f"/v2/nvcf/clients/ncp{query}", headers=who)).json()["client"]["ncaId"]
+            for query in ("", f"?issuer={idp.issuer.name}")
+        ]
+        parted = await it.client.patch(f"{base}/disassociate", json=body, headers=who)
+        after = await seen()
+
+    assert (made, unknown.status_code, parted.status_code) == ([200, 409], 400, 200)
+    assert "https://x.test" in unknown.json()["detail"]
+    assert (before, during, after) == ([1, 404], [1, 0], [1, 404])
+    assert got == ["nvcf-default", OTHER_ACCOUNT]

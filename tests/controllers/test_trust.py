@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,15 @@ async def test_gateways_hear_of_clients_that_come_and_go() -> None:
     """A hint is enough: the whole mapping is told anew."""
     context = a_context(FakeBackend())
     loop = TrustLoop(context)
-    await context.db.run(lambda tx: accounts.add_client(tx, Client("bot", DEFAULT_ACCOUNT, BEGIN)))
-    await loop.reconcile(TRUST)
-    with_bot = told(context).clients
-    await context.db.run(lambda tx: accounts.remove_client(tx, "bot"))
-    await loop.reconcile(TRUST)
+    bots = [Client("bot", DEFAULT_ACCOUNT, BEGIN, issuer) for issuer in ("", NAME)]
+    found = []
+    for change in (accounts.add_client, accounts.remove_client):
+        for bot in bots:
+            await context.db.run(partial(change, client=bot))
+        await loop.reconcile(TRUST)
+        found.append((told(context).clients, told(context).others))
 
-    assert (with_bot, told(context).clients) == ({"bot": "nvcf-default"}, {})
+    assert found == [({"bot": "nvcf-default"}, {NAME: {"bot": "nvcf-default"}}), ({}, {})]
 
 
 @pytest.mark.parametrize("url", ["http://login.example.com/jwks", "file:///etc/passwd", "nonsense"])

@@ -149,3 +149,23 @@ async def test_only_our_own_assertions_are_believed(changes: dict[str, Any]) -> 
         answer = await world.call("POST", PINNED, delegated((F, "")))
 
     assert answer.status in (401, 404)
+
+
+async def test_a_client_is_known_by_its_issuer_too() -> None:
+    """The same name in another issuer's token acts for the account that was given to that one, or for none."""
+    other = Signer(new_keys(), name="https://idp.test")
+    async with a_world() as world:
+        await world.deploy(await world.instance())
+        issuers = (
+            TrustedIssuer(**vars(SIGNER.issuer)),
+            TrustedIssuer(**(vars(other.issuer) | {"own": False, "admin": False})),
+        )
+        token = other.issue("bot", scopes=("invoke_function",), now=time.time(), ttl=60.0)
+        codes = []
+        for clients in ({}, {"bot": "other"}, {"bot": "nvcf-default"}):
+            trust = Trust(issuers=issuers, clients={"bot": "nvcf-default"}, others={"https://idp.test": clients})
+            await trusting(world, trust)
+            theirs = (await world.call("POST", PINNED, {"Authorization": f"Bearer {token}"})).status
+            codes.append((theirs, (await world.call("POST", PINNED, bearer())).status))
+
+    assert codes == [(404, 200), (404, 200), (200, 200)]

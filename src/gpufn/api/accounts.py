@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Response
+from fastapi import Query, Response
 
 from gpufn.api.across import AccountPath
-from gpufn.api.context import Ctx
+from gpufn.api.context import Context, Ctx
 from gpufn.api.lists import LEAN_PAGE, answered, pages
 from gpufn.api.parameters import ClientIdPath
 from gpufn.api.security import Caller
@@ -63,7 +63,7 @@ async def create_account(
             raise Invalid(f"there are {MAX_ACCOUNTS} accounts, which is the limit; delete some first")
         accounts.ensure(tx, account)
         if body.admin_client_id is not None:
-            _associate(tx, Client(body.admin_client_id, account.nca_id, now))
+            _associate(tx, context, Client(body.admin_client_id, account.nca_id, now, body.issuer))
         return _dto(tx, account)
 
     answer = AccountResponse(account=await context.db.run(write))
@@ -137,7 +137,7 @@ async def associate_client(
 
     def write(tx: Transaction) -> AccountDto:
         account = _existing(tx, caller, nca_id)
-        _associate(tx, Client(body.admin_client_id, account.nca_id, context.now()))
+        _associate(tx, context, Client(body.admin_client_id, account.nca_id, context.now(), body.issuer))
         return _dto(tx, account)
 
     answer = AccountResponse(account=await context.db.run(write))
@@ -153,12 +153,12 @@ async def disassociate_client(
 
     def write(tx: Transaction) -> AccountDto:
         account = _existing(tx, caller, nca_id)
-        client = accounts.client(tx, client_id)
+        client = accounts.client(tx, client_id, body.issuer)
         if client is None:
             raise NotFound(f"Client '{client_id}': Not found")
         if client.nca_id != nca_id:
             raise Invalid(f"adminClientId: client '{client_id}' is not associated with account '{nca_id}'")
-        accounts.remove_client(tx, client_id)
+        accounts.remove_client(tx, client)
         return _dto(tx, account)
 
     answer = AccountResponse(account=await context.db.run(write))
@@ -166,11 +166,13 @@ async def disassociate_client(
     return answer
 
 
-async def get_client(caller: Caller, context: Ctx, *, client_id: ClientIdPath) -> ClientResponse:
-    """The account that a client acts for."""
+async def get_client(
+    caller: Caller, context: Ctx, *, client_id: ClientIdPath, issuer: Annotated[str, Query(max_length=512)] = ""
+) -> ClientResponse:
+    """The account that a client acts for: with ``issuer`` one of that issuer's, else one of this installation's own."""
 
     def read(tx: Transaction) -> ClientDto:
-        client = accounts.client(tx, client_id)
+        client = accounts.client(tx, client_id, issuer)
         account = accounts.get(tx, client.nca_id) if client is not None else None
         if client is None or account is None or (caller.is_key and client.nca_id != caller.nca_id):
             raise NotFound(f"Client '{client_id}': Not found")
@@ -196,8 +198,11 @@ def _existing(tx: Transaction, caller: Principal, nca_id: str) -> Account:
     return account
 
 
-def _associate(tx: Transaction, client: Client) -> None:
-    if accounts.client(tx, client.client_id) is not None:
+def _associate(tx: Transaction, context: Context, client: Client) -> None:
+    if client.issuer and client.issuer not in context.issuers:
+        known = ", ".join(context.issuers) or "none"
+        raise Invalid(f"issuer: '{client.issuer[:256]}' is not an issuer whose tokens are believed; there are {known}")
+    if accounts.client(tx, client.client_id, client.issuer) is not None:
         raise Conflict(f"Client '{client.client_id}' is associated with an account already")
     accounts.add_client(tx, client)
 

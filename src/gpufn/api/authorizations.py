@@ -191,8 +191,7 @@ async def _change(
 def _check_known(tx: Transaction, parties: tuple[PartyRequest, ...]) -> None:
     """Raises Invalid for an account or a client that does not exist."""
     for party in parties:
-        client = accounts.client(tx, party.client_id) if party.client_id is not None else None
-        if party.client_id is not None and (client is None or client.nca_id != party.nca_id):
+        if party.client_id is not None and not accounts.has_client(tx, party.nca_id, party.client_id):
             raise Invalid(f"clientId: '{party.client_id}' is not a client of account '{party.nca_id}'; leave it out")
         if party.nca_id != PUBLIC and accounts.get(tx, party.nca_id) is None:
             raise Invalid(f"ncaId: there is no account '{party.nca_id}'")

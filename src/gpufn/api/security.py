@@ -62,7 +62,7 @@ async def _by_token(context: Context, token: str) -> Principal:
                 "a token with another key",
                 challenge='Bearer error="invalid_token"',
             )
-        client = accounts.client(tx, claims.client) if not claims.nca_id else None
+        client = accounts.client(tx, claims.client, claims.issuer) if not claims.nca_id else None
         return of_claims(claims, client.nca_id if client is not None else claims.nca_id)
 
     return await context.db.run(read)

@@ -69,6 +69,8 @@ class Claims:
     """The account, where the issuer stands for one."""
     key_id: str | None = None
     """The API key it was made with: it is worth nothing without it."""
+    issuer: str = ""
+    """Who made it; empty: this installation."""
     intended: frozenset[Intended] | None = None
     """Of an invocation assertion: the only functions it is good for."""
 
@@ -172,6 +174,7 @@ def _checked(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Claims:
         expires_at=expires,
         nca_id=issuer.nca_id,
         key_id=bound,
+        issuer="" if issuer.own else issuer.name,
     )
 
 
@@ -189,7 +192,7 @@ def _asserted(claims: Mapping[str, Any], expires: float, key_id: str | None) -> 
     client, nca_id = told.get("clientId"), told.get("ncaId")
     if not (isinstance(client, str) and client.strip() and isinstance(nca_id, str) and nca_id):
         raise _invalid("it names no client, or no account")
-    return Claims(client, frozenset((INVOKE,)), expires, nca_id, key_id, intended)
+    return Claims(client, frozenset((INVOKE,)), expires, nca_id, key_id, intended=intended)
 
 
 def _scopes(value: object, *, admin: bool) -> frozenset[str]:

@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     creating.add_argument("id", metavar="ID", help="its ncaId")
     creating.add_argument("--name", help="for people, 4 to 36 letters, digits, - and _ (default: the id)")
     creating.add_argument("--client", metavar="CLIENT", help="a client whose tokens act for it")
+    creating.add_argument("--issuer", metavar="URL", help="whose tokens that client has, if not this installation's")
     listing = verbs.add_parser("list", help="every account")
     getting = verbs.add_parser("get", help="one account")
     updating = verbs.add_parser("update", help="change its name or its bounds")
@@ -58,6 +59,8 @@ def create(session: Session) -> int:
     body = {"name": args.name or args.id, **_bounds(args)}
     if args.client:
         body["adminClientId"] = args.client
+    if args.issuer:
+        body["issuer"] = args.issuer
     answer = session.admin.send("POST", _path(args.id), body)
     if not session.args.json:
         session.console.note(f"make its first key: gpufn keys create --account {args.id}")

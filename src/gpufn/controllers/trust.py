@@ -6,6 +6,7 @@ cannot be reached keeps the keys it had; one that never could is not believed.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from gpufn.auth.tokens import Issuer
@@ -60,8 +61,13 @@ class TrustLoop:
         issuers = [*self._context.issuers.values()]
         if self._context.own_issuer is not None:
             issuers.append(self._context.own_issuer)
+        others: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for client in clients:
+            if client.issuer:
+                others[client.issuer][client.client_id] = client.nca_id
         message = Trust(
             issuers=tuple(TrustedIssuer(**vars(issuer)) for issuer in issuers),
-            clients={client.client_id: client.nca_id for client in clients},
+            clients={client.client_id: client.nca_id for client in clients if not client.issuer},
+            others=others,
         )
         self._context.feed.publish(TRUST, message)

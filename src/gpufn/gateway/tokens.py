@@ -21,14 +21,16 @@ class Tokens:
 
     def __init__(self) -> None:
         self._issuers: dict[str, Issuer] = {}
-        self._clients: dict[str, str] = {}
+        self._clients: dict[tuple[str, str], str] = {}
         self._found: OrderedDict[bytes, Claims] = OrderedDict()
 
     def learn(self, trust: Trust) -> None:
         """Take what control says; what was found before is looked at again."""
         names = TrustedIssuer.model_fields
         self._issuers = {one.name: Issuer(**{n: getattr(one, n) for n in names}) for one in trust.issuers}
-        self._clients = dict(trust.clients)
+        self._clients = {("", client): nca_id for client, nca_id in trust.clients.items()}
+        for issuer, clients in trust.others.items():
+            self._clients |= {(issuer, client): nca_id for client, nca_id in clients.items()}
         self._found.clear()
 
     def claims(self, token: bytes, *, digest: bytes, now: float, holds: Callable[[str], bool]) -> tuple[Claims, str]:
@@ -41,7 +43,7 @@ class Tokens:
             raise Refused(problem(401, "the token has expired; ask for a fresh one"))
         if claims.key_id is not None and not holds(claims.key_id):
             raise Refused(problem(401, "the API key that this token was made with was revoked; use another one"))
-        nca_id = claims.nca_id or self._clients.get(claims.client, "")
+        nca_id = claims.nca_id or self._clients.get((claims.issuer, claims.client), "")
         if not nca_id:
             raise Refused(problem(404, f"Client '{claims.client}': Not found"))
         return claims, nca_id

@@ -30,3 +30,5 @@ class Client:
     client_id: str
     nca_id: AccountId
     created_at: datetime
+    issuer: str = ""
+    """Whose tokens: one name of two issuers is two clients. Empty: this installation's own."""

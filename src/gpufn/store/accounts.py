@@ -67,16 +67,21 @@ def add_client(tx: sa.Connection, client: Client) -> None:
     tx.execute(clients.insert().values({c.name: getattr(client, c.name) for c in clients.columns}))
 
 
-def client(tx: sa.Connection, client_id: str) -> Client | None:
-    """The client of that id, whatever its account."""
-    row = tx.execute(clients.select().where(clients.c.client_id == client_id)).first()
+def client(tx: sa.Connection, client_id: str, issuer: str = "") -> Client | None:
+    """The client of that id, whatever its account; of this installation, or of another issuer."""
+    row = tx.execute(clients.select().where(clients.c.issuer == issuer, clients.c.client_id == client_id)).first()
     return None if row is None else Client(**row._mapping)
+
+
+def has_client(tx: sa.Connection, nca_id: str, client_id: str) -> bool:
+    """Whether a client of that id, of whatever issuer, acts for the account."""
+    query = sa.select(clients.c.issuer).where(clients.c.nca_id == nca_id, clients.c.client_id == client_id)
+    return tx.execute(query.limit(1)).first() is not None
 
 
 def clients_of(tx: sa.Connection, nca_id: str) -> tuple[str, ...]:
     """The clients of an account, oldest first."""
-    query = sa.select(clients.c.client_id).where(clients.c.nca_id == nca_id)
-    return tuple(tx.execute(query.order_by(clients.c.created_at, clients.c.client_id)).scalars())
+    return clients_of_many(tx, [nca_id]).get(nca_id, ())
 
 
 def clients_of_many(tx: sa.Connection, nca_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -84,7 +89,7 @@ def clients_of_many(tx: sa.Connection, nca_ids: Iterable[str]) -> dict[str, tupl
     query = clients.select().where(clients.c.nca_id.in_(list(nca_ids)))
     found: dict[str, tuple[str, ...]] = {}
     for row in tx.execute(query.order_by(clients.c.created_at, clients.c.client_id)):
-        found[row.nca_id] = (*found.get(row.nca_id, ()), row.client_id)
+        found[row.nca_id] = tuple(dict.fromkeys((*found.get(row.nca_id, ()), row.client_id)))
     return found
 
 
@@ -93,9 +98,10 @@ def every_client(tx: sa.Connection) -> list[Client]:
     return [Client(**row._mapping) for row in tx.execute(clients.select())]
 
 
-def remove_client(tx: sa.Connection, client_id: str) -> None:
+def remove_client(tx: sa.Connection, client: Client) -> None:
     """Forget a client."""
-    tx.execute(clients.delete().where(clients.c.client_id == client_id))
+    mine = sa.and_(clients.c.issuer == client.issuer, clients.c.client_id == client.client_id)
+    tx.execute(clients.delete().where(mine))
 
 
 def _row(account: Account) -> dict[str, Any]:

@@ -41,6 +41,7 @@ accounts = sa.Table(
 clients = sa.Table(
     "clients",
     metadata,
+    sa.Column("issuer", sa.String(512), primary_key=True),
     sa.Column("client_id", sa.String(128), primary_key=True),
     sa.Column("nca_id", sa.String(64), sa.ForeignKey("accounts.nca_id"), nullable=False, index=True),
     sa.Column("created_at", UtcDateTime, nullable=False),

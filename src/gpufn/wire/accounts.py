@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpufn.model.account import Account, Client
 from gpufn.wire.base import Wire
@@ -30,11 +30,18 @@ AccountName: TypeAlias = Annotated[str, Field(min_length=4, max_length=36), Afte
 ClientId: TypeAlias = Annotated[str, Field(max_length=128), AfterValidator(_client)]
 
 
+ClientIssuer: TypeAlias = Annotated[
+    Annotated[str, Field(max_length=512)], BeforeValidator(lambda v: "" if v is None else v)
+]
+
+
 class CreateAccountRequest(Wire):
     """A new account. Without bounds it may have any number of functions and tasks."""
 
     name: AccountName
     admin_client_id: ClientId | None = None
+    issuer: ClientIssuer = ""
+    """Whose tokens that client has; empty: this installation's own."""
     max_functions_allowed: Annotated[Int, Field(ge=1)] | None = None
     max_tasks_allowed: Annotated[Int, Field(ge=1)] | None = None
     max_telemetries_allowed: Annotated[Int, Field(ge=1, le=25)] | None = None
@@ -60,9 +67,10 @@ class UpdateAccountRequest(Wire):
 
 
 class ClientRequest(Wire):
-    """A client to associate with an account, or to part from it."""
+    """A client to associate with an account, or to part from it; ``issuer`` where other issuers are trusted."""
 
     admin_client_id: ClientId
+    issuer: ClientIssuer = ""
 
 
 class AccountDto(Wire):
@@ -111,10 +119,14 @@ class ClientDto(Wire):
     client_id: str
     nca_id: str
     name: str
+    issuer: str | None = None
+    """Whose tokens it has, if not this installation's."""
 
     @staticmethod
     def of(client: Client, account: Account) -> ClientDto:
-        return ClientDto(client_id=client.client_id, nca_id=client.nca_id, name=account.name)
+        return ClientDto(
+            client_id=client.client_id, nca_id=client.nca_id, name=account.name, issuer=client.issuer or None
+        )
 
 
 class ClientResponse(Wire):

@@ -116,6 +116,9 @@ class Trust(Wire):
     type: Literal["trust"] = "trust"
     issuers: tuple[TrustedIssuer, ...]
     clients: dict[str, str]
+    """Of this installation's own tokens."""
+    others: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Of other issuers' tokens, by issuer."""
 
 
 class Synced(Wire):
