@@ -59,6 +59,7 @@ def a_cluster() -> Cluster:
 @dataclass(frozen=True)
 class TextLine:
     text: str
+    at: datetime | None = None
 
 
 @dataclass

@@ -16,6 +16,27 @@ from gpufn.compute.catalog import SAMPLES
 pytestmark = [pytest.mark.clients, pytest.mark.e2e, pytest.mark.timeout(600)]
 SAMPLE = SAMPLES / "echo"
 DRIVER = Path(__file__).with_name("drive_ngcsdk.py")
+TASK_DRIVER = Path(__file__).with_name("drive_ngcsdk_tasks.py")
+JOB = """
+import datetime, json, os, time
+results, progress = os.environ["NVCT_RESULTS_DIR"], os.environ["NVCT_PROGRESS_FILE_PATH"]
+def report(percent, name):
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    with open(progress + ".tmp", "w") as file:
+        json.dump({"percentComplete": percent, "name": name, "lastUpdatedAt": now}, file)
+    os.replace(progress + ".tmp", progress)
+steps = int(os.environ["STEPS"])
+print("begins", flush=True)
+for step in range(1, steps + 1):
+    os.mkdir(f"{results}/ckpt-{step}")
+    open(f"{results}/ckpt-{step}/weights", "w").write(str(step))
+    report(100 * step // steps, f"ckpt-{step}")
+    print("step", step, flush=True)
+    time.sleep(0.6)
+if not steps:
+    report(1, "waits")
+    time.sleep(600)
+"""
 
 
 def environment(root: Path, package: str) -> Path:
@@ -27,11 +48,11 @@ def environment(root: Path, package: str) -> Path:
     return root / "bin" / "python"
 
 
-def drive(here: Installation, python: Path, home: Path) -> dict[str, Any]:
+def drive(here: Installation, python: Path, home: Path, driver: Path = DRIVER) -> dict[str, Any]:
     """Run the driver; what it saw."""
     exported: dict[str, str] = json.loads(here.gpufn("env", "--json").stdout)
     done = subprocess.run(
-        [str(python), str(DRIVER), here.key],
+        [str(python), str(driver), here.key],
         env=ENVIRONMENT | exported | {"NGC_CLI_HOME": str(home), "HOME": str(home)},
         capture_output=True,
         text=True,
@@ -68,3 +89,29 @@ def test_the_life_of_a_function_through_ngcsdk(release: str, tmp_path: Path) -> 
     if release.startswith("3."):
         assert seen["answer"] == {"message": "hello"}
         assert seen["stream"].count("hi") == 3
+
+
+def test_the_life_of_tasks_through_ngcsdk(tmp_path: Path) -> None:
+    """Create, watch, read events, results, log and list, look inside, cancel and delete: the whole of its TaskAPI."""
+    python = environment(tmp_path / "venv", "ngcsdk==4.37.0")
+    image = tmp_path / "job"
+    image.mkdir()
+    (image / "job.py").write_text(JOB)
+    (image / "function.toml").write_text('name = "docker.io/team/job"\ncommand = ["{python}", "job.py"]\n')
+    with installed(tmp_path / "gpufn", "--tls") as here:
+        added = here.gpufn("image", "add", str(image))
+        assert added.returncode == 0, added.stderr
+        seen = drive(here, python, tmp_path, TASK_DRIVER)
+
+    assert (seen["created"], seen["secrets"]) == ("QUEUED", ["DB", "NGC_API_KEY"])
+    assert (seen["ended"], seen["percent"]) == ("COMPLETED", 100)
+    assert seen["events"][0].startswith("Changing status from 'QUEUED' to 'LAUNCHED'")
+    assert seen["events"][-1] == "Changing status from 'RUNNING' to 'COMPLETED'"
+    assert seen["results"] == [["ckpt-1", 33], ["ckpt-2", 66], ["ckpt-3", 100]]
+    assert seen["log"] == ["begins", "step 1", "step 2", "step 3"]
+    assert seen["listed"] == ["train", "wait"]
+    assert seen["exec"] == ["from wait\n", 0]
+    assert seen["line"] == "begins"
+    assert seen["canceled"] == "CANCELED"
+    assert "Cannot cancel a Task with 'CANCELED' terminal status" in seen["twice"]
+    assert seen["left"] == 0

@@ -33,6 +33,8 @@ from gpufn.api import (
     results,
     secrets,
     skyway,
+    task_access,
+    task_log_pages,
     task_logs,
     task_results,
     task_usage,
@@ -79,6 +81,7 @@ GROUPS = ("list_cluster_groups",)
 SECRETS = ("update_secrets",)
 TELEMETRIES = ("manage_telemetries",)
 REGISTRIES = ("manage_registry_credentials",)
+TASK_DETAILS = ("task_details",)
 INVOKE = ("invoke_function",)
 KEYS = ("manage_keys",)
 SUPER = ("account_setup",)
@@ -209,13 +212,18 @@ IN_AN_ACCOUNT = (
     Route("POST", TASKS, tasks.create_task, ("launch_task",)),
     Route("GET", TASKS, tasks.list_tasks, ("list_tasks",)),
     Route("POST", TASKS + "/bulk", tasks.bulk_tasks, ("list_tasks",)),
-    Route("GET", TASK, tasks.get_task, ("task_details",)),
+    Route("GET", TASK, tasks.get_task, TASK_DETAILS),
     Route("POST", TASK + "/cancel", tasks.cancel_task, ("cancel_task",)),
     Route("DELETE", TASK, tasks.delete_task, ("delete_task",)),
     Route("PUT", "/v1/nvct/secrets/tasks/{taskId}", tasks.update_task_secrets, SECRETS),
     Route("GET", TASK + "/events", tasks.list_task_events, ("list_events",)),
     Route("GET", TASK + "/results", tasks.list_task_results, ("list_results",)),
-    Route("GET", OWN + "/tasks/{taskId}/logs", task_logs.get_task_logs, ("task_details",)),
+    Route("POST", "/v1/nvct/logs/tasks/{taskId}", task_log_pages.query_task_logs, TASK_DETAILS),
+    Route("GET", "/v1/nvct/logs/{jobId}", task_log_pages.get_task_log_page, TASK_DETAILS),
+    Route("GET", "/v2/skyway/instances/tasks/{taskId}", task_access.task_instances, ("list_tasks",)),
+    Route("GET", "/v2/skyway/logs/tasks/{taskId}", task_access.task_lines, ("list_tasks",)),
+    Route("POST", "/v2/skyway/commands/tasks/{taskId}", task_access.task_command, ("launch_task",)),
+    Route("GET", OWN + "/tasks/{taskId}/logs", task_logs.get_task_logs, TASK_DETAILS),
     Route("GET", RESULT_FILES, task_results.list_result_files, ("list_results",)),
     Route("GET", RESULT_FILES + "/{number}", task_results.get_result_file, ("list_results",)),
     Route("POST", OWN + "/keys", keys.create_key, KEYS),

@@ -32,6 +32,9 @@ class Line(Protocol):
     @property
     def text(self) -> str: ...
 
+    @property
+    def at(self) -> datetime | None: ...
+
 
 class Inside(Protocol):
     """Where the output of instances is read, and commands are run beside them. Raises BackendError when that cannot be

@@ -6,6 +6,7 @@ Whoever may deploy code may run it, so the scope is that of deploying.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Query
@@ -17,6 +18,7 @@ from gpufn.auth.access import require_version
 from gpufn.compute.backend import BackendError
 from gpufn.model.access import Principal
 from gpufn.model.errors import Conflict, NotFound, Unavailable
+from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Instance
 from gpufn.runtime.log import get_logger
 from gpufn.store import instances
@@ -31,7 +33,7 @@ async def exec_in_instance(
 ) -> ExecResponse:
     """Run a command beside an instance, and wait for its end."""
     instance = await _own(context, caller, instance_id)
-    return await _run(context, caller, instance, body.words(), seconds=body.timeout_seconds)
+    return await run(context, caller, Live.of(instance), body.words(), seconds=body.timeout_seconds)
 
 
 async def skyway_command(
@@ -48,7 +50,7 @@ async def skyway_command(
     instance = await _own(context, caller, instance_id)
     if (instance.function_id, instance.version_id) != (function_id, version_id):
         raise NotFound(f"Function id '{function_id}', version '{version_id}': has no instance '{instance_id}'")
-    return await _run(context, caller, instance, ("/bin/sh", "-c", body.command), seconds=seconds)
+    return await run(context, caller, Live.of(instance), body.words(), seconds=seconds)
 
 
 async def _own(context: Context, caller: Principal, instance_id: str) -> Instance:
@@ -59,9 +61,22 @@ async def _own(context: Context, caller: Principal, instance_id: str) -> Instanc
     return instance
 
 
-async def _run(
-    context: Context, caller: Principal, instance: Instance, command: Sequence[str], *, seconds: int
+@dataclass(frozen=True)
+class Live:
+    """Something that runs, of a function or of a task. ``status``: what it is said to do, for people."""
+
+    id: InstanceId
+    status: str
+
+    @staticmethod
+    def of(instance: Instance) -> Live:
+        return Live(instance.id, instance.status.value)
+
+
+async def run(
+    context: Context, caller: Principal, instance: Live, command: Sequence[str], *, seconds: int
 ) -> ExecResponse:
+    """Run a command in it. Raises Unavailable when that cannot be asked now, Conflict when nothing of it runs."""
     log.info("command", instance=instance.id, by=caller.subject, program=command[0])
     try:
         done = await context.logs.exec(instance.id, command, seconds=seconds)

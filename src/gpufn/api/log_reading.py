@@ -40,6 +40,8 @@ class Entry:
 
     instance_id: str
     text: str
+    at: datetime | None = None
+    """When it was written, where that is known."""
 
 
 Sources: TypeAlias = Callable[[Transaction], tuple[Sequence[InstanceId], bool]]
@@ -77,7 +79,7 @@ async def _entries(
         lines = context.logs.logs(instance_id, follow=follow, tail=wanted.tail, since=wanted.since)
         async for line in lines:
             if wanted.text is None or wanted.text in line.text:
-                yield Entry(instance_id, line.text)
+                yield Entry(instance_id, line.text, line.at)
     except BackendError as error:
         yield Entry(instance_id, f"[gpufn] the log of this instance cannot be read now: {error}")
 
@@ -111,15 +113,17 @@ def of_version(version_id: str, only: str | None) -> Sources:
     return read
 
 
-def of_task(task_id: str) -> Sources:
-    """The instances of a task, attempt by attempt; more may come until it has ended."""
+def of_task(task_id: str, only: str | None = None) -> Sources:
+    """The instances of a task, attempt by attempt, or ``only`` one; more may come until it, or the task, has ended."""
 
     def read(tx: Transaction) -> tuple[Sequence[InstanceId], bool]:
         task = tasks.get(tx, task_id)
         if task is None:
             return (), False
         is_asked_for = task.phase is not TaskPhase.PLACED or task.launched_at is not None
-        return task.instances if is_asked_for else task.past_instances, task.ended_at is None
+        found = task.instances if is_asked_for else task.past_instances
+        goes_on = task.ended_at is None and only in (None, task.instance_id)
+        return [i for i in found if only in (None, i)], goes_on
 
     return read
 

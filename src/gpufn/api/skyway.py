@@ -61,14 +61,15 @@ async def skyway_logs(
     seen = await context.db.run(lambda tx: own_version(tx, caller, function_id, version_id))
     if instance_id not in {i.id for i in seen.instances}:
         raise NotFound(f"Function id '{function_id}', version '{version_id}': no instance '{instance_id}' is recorded")
-    wanted = Wanted(instance_id, since=_start(context, since, since_time))
-    lines = _events(
+    wanted = Wanted(instance_id, since=start_of(context, since, since_time))
+    lines = events_until(
         log_reading.follow(context, log_reading.of_version(version_id, instance_id), wanted), until=loop_now() + seconds
     )
     return LineStream(lines, media_type="text/event-stream")
 
 
-def _start(context: Context, since: str | None, since_time: datetime | None) -> datetime:
+def start_of(context: Context, since: str | None, since_time: datetime | None) -> datetime:
+    """What is older is not sent. Raises Invalid."""
     if since is not None and since_time is not None:
         raise Invalid("since, sinceTime: only one of them may be given")
     if since_time is not None:
@@ -81,7 +82,7 @@ def _start(context: Context, since: str | None, since_time: datetime | None) -> 
     return context.now() - timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-async def _events(entries: AsyncGenerator[Entry | None, None], *, until: float) -> AsyncGenerator[bytes, None]:
+async def events_until(entries: AsyncGenerator[Entry | None, None], *, until: float) -> AsyncGenerator[bytes, None]:
     """Each line as an event; a comment shows that the server is still there. The end comes with the first of them
     after ``until``.
     """

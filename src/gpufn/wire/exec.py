@@ -29,6 +29,10 @@ class ShellRequest(Wire):
 
     command: Text
 
+    def words(self) -> tuple[str, ...]:
+        """The program and its arguments: always through a shell."""
+        return ("/bin/sh", "-c", self.command)
+
 
 class ExecResponse(Wire):
     """``output``: standard output and error together, its beginning when ``truncated``. No ``exitCode``: it took too

@@ -7,6 +7,7 @@ from typing import Any
 from gpufn.model.cluster import Cluster
 from gpufn.model.task import ResultFile, Task, TaskEvent, TaskPhase, TaskResult, TaskStatus
 from gpufn.wire.base import Wire
+from gpufn.wire.instances import CONTAINER, SkywayInstanceDto
 from gpufn.wire.scalars import Duration, Timestamp
 from gpufn.wire.tasks import TaskArtifactDto, TaskGpuSpecificationDto, TaskVariableDto
 from gpufn.wire.telemetries import TelemetriesDto
@@ -57,6 +58,21 @@ class TaskInstanceDto(Wire):
                 instance_updated_at=moment,
             ),
         )
+
+
+def skyway_instances(task: Task, cluster: Cluster) -> tuple[SkywayInstanceDto, ...]:
+    """The live instance of a task as ngcsdk lists it; its pod and container are itself (clusters page, section 8)."""
+    return tuple(
+        SkywayInstanceDto(
+            instance_id=shown.instance_id,
+            state=shown.instance_state,
+            location=shown.location,
+            instance_type=shown.instance_type,
+            pod_name=shown.instance_id,
+            container_name=CONTAINER,
+        )
+        for shown in TaskInstanceDto.of(task, cluster) or ()
+    )
 
 
 class TaskDto(Wire):
@@ -246,3 +262,34 @@ class ResultFilesResponse(PagedResponse):
     """A page of a result's files, by path."""
 
     files: tuple[ResultFileDto, ...]
+
+
+class LogLineDto(Wire):
+    """A line that an instance of a task wrote. No ``timestamp``: the backend does not know when."""
+
+    message: str
+    instance_id: str
+    timestamp: Timestamp | None = None
+
+
+class LogPageMetadata(Wire):
+    """Which page this is, the first being 1, and how many there are."""
+
+    page: int
+    total_pages: int
+
+
+class LogPageResponse(Wire):
+    """A page of what a task wrote, as ngcsdk asks for it (clients page, section 2)."""
+
+    job_id: str
+    metadata: LogPageMetadata
+    data: tuple[LogLineDto, ...]
+
+
+class TaskSkywayInstancesResponse(Wire):
+    """The live instance of a task."""
+
+    task_id: str
+    backend: str
+    instances: tuple[SkywayInstanceDto, ...]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpufn.model.function import Artifact
 from gpufn.model.task import ResultStrategy, TaskStatus
@@ -137,3 +138,41 @@ class BulkTasksRequest(Wire):
     """The tasks to look up."""
 
     task_ids: Annotated[tuple[Uuid, ...], Field(min_length=1, max_length=MAX_IDS)]
+
+
+class LogParameter(Wire):
+    """``start`` and ``end`` are times in UTC; others, as ``helm``, change nothing here."""
+
+    name: Annotated[str, Field(max_length=64)]
+    value: Any = None
+
+
+class LogQuery(Wire):
+    """Between which times a task's lines are wanted (tasks page, section 11)."""
+
+    parameters: Annotated[tuple[LogParameter, ...], Field(max_length=16)] = ()
+
+    @model_validator(mode="after")
+    def _times_are_times(self) -> Self:
+        _ = self.start, self.end
+        return self
+
+    @property
+    def start(self) -> datetime | None:
+        """What is older is not wanted."""
+        return self._moment("start")
+
+    @property
+    def end(self) -> datetime | None:
+        """What is newer is not wanted."""
+        return self._moment("end")
+
+    def _moment(self, name: str) -> datetime | None:
+        text = next((p.value for p in self.parameters if p.name == name), None)
+        if text is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(str(text))
+        except ValueError as error:
+            raise ValueError(f"{name}: '{str(text)[:64]}' is no time; write it like 2026-01-02 03:04:05") from error
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
