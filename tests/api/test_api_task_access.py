@@ -28,7 +28,12 @@ async def a_running_task(it: Installation, **changes: Any) -> tuple[str, Instanc
     """A task that runs, and its instance."""
     task_id: str = (await it.client.post("/v1/nvct/tasks", json=BODY)).json()["task"]["id"]
     instance, now = InstanceId(new_id()), it.clock()
-    running = {"phase": TaskPhase.PLACED, "instance_id": instance, "launched_at": now, "started_at": now}
+    running: dict[str, Any] = {
+        "phase": TaskPhase.PLACED,
+        "instance_id": instance,
+        "launched_at": now,
+        "started_at": now,
+    }
 
     def write(tx: Any) -> None:
         found = tasks.get(tx, task_id)

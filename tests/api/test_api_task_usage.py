@@ -41,7 +41,7 @@ async def usage(it: Installation, account: str) -> Any:
 
 
 async def test_every_active_task_counts_as_an_instance() -> None:
-    """Queued, launched and running ones count; those ended, canceled or deleted, and of other accounts, do not."""
+    """Check 24: queued, launched and running ones count; ended, canceled, deleted and others' tasks do not."""
     async with an_installation() as it:
         ids = [await launch(it) for _ in range(6)]
         now = it.clock()
@@ -63,7 +63,7 @@ async def test_every_active_task_counts_as_an_instance() -> None:
 
 
 async def test_only_an_admin_asks_for_usage() -> None:
-    """A key is refused, whatever its scopes; an unknown account is 404."""
+    """Checks 24 and 28: a key is refused, whatever its scopes; an unknown account is 404."""
     async with an_installation() as it:
         admin = bearer(it.a_token(scopes=["admin:launch_task"]))
         refused = await it.client.get("/v1/nvct/accounts/nvcf-default/usage/gpus")

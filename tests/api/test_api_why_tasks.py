@@ -76,7 +76,9 @@ async def test_a_failed_task_is_explained_with_its_log() -> None:
 
 
 async def test_why_of_a_task_is_within_the_reach_of_the_key() -> None:
-    """Without its scope or its resource 403; of another account, or deleted, 404."""
+    """Without its scope or its resource 403, and by id alone 404 as if it were not there; of another account, or
+    deleted, 404.
+    """
     async with an_installation() as it:
         task_id, gone = await launch(it, "train"), await launch(it, "gone")
         await change(it, gone, wanted=TaskWanted.DELETED)
@@ -84,13 +86,26 @@ async def test_why_of_a_task_is_within_the_reach_of_the_key() -> None:
         narrow = bearer(await it.a_key(resources=(Resource("task", new_id()),)))
         other = bearer(await it.a_key(nca_id=OTHER_ACCOUNT))
         codes = [
-            (await it.client.get(f"{WHY}/{task_id}", headers=headers)).status_code
+            (await it.client.get(f"{WHY}/{path}", headers=headers)).status_code
             for headers in (unscoped, narrow, other)
+            for path in (f"task/{task_id}", task_id)
         ]
         deleted = await it.client.get(f"{WHY}/{gone}")
 
-    assert codes == [403, 403, 404]
+    assert codes == [403, 404, 403, 403, 404, 404]
     assert deleted.status_code == 404
+
+
+async def test_a_key_for_one_task_is_told_why() -> None:
+    """Scope task_details and the task's resource are enough; of functions such a key is told nothing."""
+    async with an_installation() as it:
+        task_id = await launch(it, "train")
+        fid, _ = await it.a_function()
+        key = bearer(await it.a_key(scopes=("task_details",), resources=(Resource("task", task_id),)))
+        paths = (task_id, f"task/{task_id}", f"function/{fid}", fid)
+        codes = [(await it.client.get(f"{WHY}/{path}", headers=key)).status_code for path in paths]
+
+    assert codes == [200, 200, 403, 404]
 
 
 async def test_logs_of_every_attempt_are_kept() -> None:

@@ -11,10 +11,12 @@ from task_world import task_control
 
 from gpufn.compute.fake import FailsToLaunch, FakeBackend, FakeTaskFiles, SlowToStop, UnknownImage
 from gpufn.controllers.stopping import record_stopped
+from gpufn.model.ids import DEFAULT_ACCOUNT, TelemetryId, new_id
 from gpufn.model.instance import Failure, FailureKind
 from gpufn.model.task import ResultStrategy, TaskPhase, TaskWanted
+from gpufn.model.telemetry import Telemetry, TelemetryChoice, TelemetryProtocol, TelemetryProvider, TelemetryType
 from gpufn.settings import TaskSettings
-from gpufn.store import tasks
+from gpufn.store import tasks, telemetries
 
 pytestmark = [pytest.mark.looptime]
 
@@ -54,7 +56,7 @@ async def test_a_clean_end_completes() -> None:
 
 
 async def test_a_bad_end_is_an_error() -> None:
-    """Any other code is ERRORED, with the code in healthInfo and event."""
+    """Check 31: any other code is ERRORED, with the code in healthInfo and event."""
     async with task_control(FakeBackend()) as it:
         task = await it.launch()
         await it.until(task, "LAUNCHED")
@@ -285,7 +287,7 @@ async def test_a_gpu_that_is_busy_after_all() -> None:
 
 
 async def test_a_vanished_instance() -> None:
-    """A task whose instance vanished is run again, says so each time, and not for ever."""
+    """Check 37: a task that is not seen any more is run again, says so each time, and at last is ERRORED with it."""
     async with task_control(FakeBackend()) as it:
         task = await it.launch()
         for n in range(6):
@@ -347,3 +349,42 @@ async def test_upload_needs_its_folder() -> None:
         it.report(task, 30, "ckpt-30")
         await it.until(task, "ERRORED")
         assert (await it.task(task)).error == "failed to find directory to upload"
+
+
+async def test_nothing_is_kept_of_a_task_without_results() -> None:
+    """Check 34: with strategy NONE a report is progress and no result, whatever it is called."""
+    async with task_control(FakeBackend()) as it:
+        task = await it.launch()
+        await it.until(task, "LAUNCHED")
+        await asyncio.sleep(1)
+        it.report(task, 30, "any name / at all")
+        await it.until(task, "RUNNING")
+        it.report(task, 100, "any name / at all")
+        await it.until(task, "COMPLETED")
+
+        assert await it.world.context.db.run(lambda tx: tasks.results_page(tx, task, limit=10, after=None)) == []
+
+
+async def test_a_task_is_told_where_telemetry_goes() -> None:
+    """Section 10: endpoint and protocol of each kind it uses, in the words of OpenTelemetry, over the user's own."""
+    async with task_control(FakeBackend()) as it:
+        spans = Telemetry(
+            id=TelemetryId(new_id()),
+            nca_id=DEFAULT_ACCOUNT,
+            name="otel",
+            endpoint="https://otel.example.com",
+            protocol=TelemetryProtocol.GRPC,
+            provider=TelemetryProvider.OTEL_COLLECTOR,
+            types=(TelemetryType.TRACES,),
+            created_at=it.world.context.now(),
+        )
+        await it.world.context.db.run(lambda tx: telemetries.insert(tx, spans))
+        own = (("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "mine"), ("STEPS", "3"))
+        task = await it.launch(telemetries=TelemetryChoice(traces=spans.id), container_environment=own)
+        await it.until(task, "LAUNCHED")
+
+        assert dict(it.world.backend.launches[0].environment) == {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://otel.example.com",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc",
+            "STEPS": "3",
+        }

@@ -7,6 +7,7 @@ there, under the same path; one that was accepted and is nowhere else is explain
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 from fastapi import Path
@@ -33,8 +34,17 @@ from gpufn.wire.events import EventDto
 from gpufn.wire.scalars import Uuid
 from gpufn.wire.why import WhyResponse
 
-Explainer: TypeAlias = Callable[[Context, Principal, str], Awaitable[WhyResponse | None]]
+Explain: TypeAlias = Callable[[Context, Principal, str], Awaitable[WhyResponse | None]]
 """Explains the thing of an id; None when the caller's account has no such thing. Raises Forbidden beyond its reach."""
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """``scope``: what a caller needs to be told."""
+
+    explain: Explain
+    scope: str
+
 
 SubjectId: TypeAlias = Annotated[Uuid, Path(alias="id")]
 
@@ -51,19 +61,21 @@ async def explain(
     explainer = EXPLAINERS.get(kind.lower())
     if explainer is None:
         raise Invalid(f"kind: '{kind[:64]}' must be one of {', '.join(EXPLAINERS)}")
-    found = await explainer(context, caller, subject_id)
+    require_scope(caller, (explainer.scope,))
+    found = await explainer.explain(context, caller, subject_id)
     if found is None:
         raise _unknown(kind.lower(), subject_id, caller)
     return found
 
 
 async def explain_any(caller: Caller, context: Ctx, *, subject_id: SubjectId) -> WhyResponse:
-    """Why the thing of that id is as it is, whatever it is."""
-    for explainer in EXPLAINERS.values():
-        found = await explainer(context, caller, subject_id)
+    """Why the thing of that id is as it is, whatever it is: of the kinds that the caller may be told of."""
+    told = {kind: one for kind, one in EXPLAINERS.items() if caller.has_scope(one.scope)}
+    for explainer in told.values():
+        found = await explainer.explain(context, caller, subject_id)
         if found is not None:
             return found
-    raise _unknown(" or ".join(EXPLAINERS), subject_id, caller)
+    raise _unknown(" or ".join(told), subject_id, caller)
 
 
 def _unknown(kinds: str, subject_id: str, caller: Principal) -> NotFound:
@@ -158,7 +170,6 @@ async def _task(context: Context, caller: Principal, subject_id: str) -> WhyResp
         found = tasks.get(tx, subject_id)
         if found is None or found.nca_id != caller.nca_id or found.wanted is TaskWanted.DELETED:
             return None
-        require_scope(caller, ("task_details",))
         require_task(caller, found.id, "Insufficient resource access for task details")
         return found, tasks.ahead(tx, found), tasks.last_events(tx, found.id, limit=EVENTS)
 
@@ -186,10 +197,10 @@ async def _last_lines(context: Context, instance_id: InstanceId) -> tuple[str, .
 
 
 EXPLAINERS: Mapping[str, Explainer] = {
-    "function": _function,
-    "deployment": _deployment,
-    "instance": _instance,
-    "request": _request,
-    "task": _task,
+    "function": Explainer(_function, "list_functions_details"),
+    "deployment": Explainer(_deployment, "list_functions_details"),
+    "instance": Explainer(_instance, "list_functions_details"),
+    "request": Explainer(_request, "list_functions_details"),
+    "task": Explainer(_task, "task_details"),
 }
 """What can be explained, in the order in which an id of unknown kind is looked up."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gpufn.compute.backend import Files, LaunchRequest, TaskLaunch
 from gpufn.model.cluster import Cluster, Gpu, InstanceType
 from gpufn.model.function import FunctionVersion
 from gpufn.model.instance import Failure, FailureKind, Instance
 from gpufn.model.task import Task
+from gpufn.model.telemetry import Telemetry, TelemetryProtocol, TelemetryType
+
+OTLP = {TelemetryProtocol.HTTP: "http/protobuf", TelemetryProtocol.GRPC: "grpc"}
+"""What the OpenTelemetry libraries call the protocols."""
 
 
 def launch_request(instance: Instance, version: FunctionVersion, cluster: Cluster) -> LaunchRequest | Failure:
@@ -44,8 +50,22 @@ def launch_request(instance: Instance, version: FunctionVersion, cluster: Cluste
     )
 
 
-def task_launch_request(task: Task, cluster: Cluster, directory: str, secrets: Files) -> LaunchRequest | Failure:
-    """What to launch for a placed task, or why that is impossible. ``directory`` becomes its ``/var/task``."""
+def telemetry_variables(used: Mapping[TelemetryType, Telemetry]) -> dict[str, str]:
+    """What tells the OpenTelemetry libraries where to send what (tasks page, section 10)."""
+    variables = {}
+    for kind, telemetry in used.items():
+        prefix = f"OTEL_EXPORTER_OTLP_{kind.value}"
+        variables[f"{prefix}_ENDPOINT"] = telemetry.endpoint
+        variables[f"{prefix}_PROTOCOL"] = OTLP[telemetry.protocol]
+    return variables
+
+
+def task_launch_request(
+    task: Task, cluster: Cluster, directory: str, secrets: Files, telemetry: Mapping[str, str]
+) -> LaunchRequest | Failure:
+    """What to launch for a placed task, or why that is impossible. ``directory`` becomes its ``/var/task``;
+    ``telemetry`` are variables that win over the user's (tasks page, section 10).
+    """
     definition = task.definition
     if definition.container_image is None or task.instance_id is None:
         return Failure(FailureKind.IMAGE, "the task has no containerImage; launch one that has", permanent=True)
@@ -61,7 +81,7 @@ def task_launch_request(task: Task, cluster: Cluster, directory: str, secrets: F
         function_name=task.name,
         image=definition.container_image,
         args=definition.container_args,
-        environment=definition.container_environment or (),
+        environment=tuple({**dict(definition.container_environment or ()), **telemetry}.items()),
         inference_port=0,
         health_port=0,
         gpu=gpu.name,

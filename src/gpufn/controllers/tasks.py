@@ -14,7 +14,7 @@ from typing import assert_never
 from gpufn.compute.backend import BackendError, Observation, Phase
 from gpufn.controllers import task_progress
 from gpufn.controllers.context import Context
-from gpufn.controllers.launching import task_launch_request
+from gpufn.controllers.launching import task_launch_request, telemetry_variables
 from gpufn.controllers.plan import Terminate, Wait
 from gpufn.controllers.secrets import files_of, logins_of, of_task
 from gpufn.controllers.task_plan import (
@@ -167,10 +167,12 @@ class Tasks:
                 return recorded(task, step, now)
 
     async def _start(self, task: Task, step: Start, now: datetime) -> Done:
-        sealed = await self._context.db.run(lambda tx: of_task(tx, task))
+        sealed, used = await self._context.db.run(
+            lambda tx: (of_task(tx, task), telemetries.chosen(tx, task.nca_id, task.definition.telemetries))
+        )
         files = files_of(self._context.keyring, sealed)
         directory = await self._context.task_files.prepare(task.id)
-        request = task_launch_request(task, self._context.cluster, directory, files)
+        request = task_launch_request(task, self._context.cluster, directory, files, telemetry_variables(used))
         if isinstance(request, Failure):
             return Done(task.ended(TaskStatus.ERRORED, now, request.message))
         await self._context.backend.launch(replace(request, logins=logins_of(self._context.keyring, sealed)))

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gpufn.model.errors import NotFound
-from gpufn.model.telemetry import Telemetry
+from gpufn.model.telemetry import Telemetry, TelemetryChoice, TelemetryType
 from gpufn.store.tables import telemetries as table, telemetry_uses as uses
 
 
@@ -23,6 +23,12 @@ def get(tx: sa.Connection, nca_id: str, telemetry_id: str) -> Telemetry:
     if row is None:
         raise NotFound(f"Telemetry id '{telemetry_id}': Not found for account '{nca_id}'")
     return _load(row)
+
+
+def chosen(tx: sa.Connection, nca_id: str, choice: TelemetryChoice | None) -> dict[TelemetryType, Telemetry]:
+    """The endpoints of a choice, by what is sent there. Those in use cannot be deleted."""
+    wanted = {} if choice is None else choice.by_type()
+    return {kind: get(tx, nca_id, telemetry_id) for kind, telemetry_id in wanted.items()}
 
 
 def of_account(tx: sa.Connection, nca_id: str) -> list[Telemetry]:
