@@ -17,13 +17,14 @@ from pathlib import Path
 import httpx
 
 ECHO_SOURCE = Path(__file__).with_name("echo.c")
+TASK_SOURCE = Path(__file__).with_name("task.c")
 USER, PASSWORD = "robot", "s3cret"
 
 
-def compile_echo(directory: Path) -> bytes:
-    """The static test server."""
-    program = directory / "echo"
-    subprocess.run(["gcc", "-static", "-Os", "-o", program, ECHO_SOURCE], check=True, timeout=60)
+def compile_echo(directory: Path, source: Path = ECHO_SOURCE) -> bytes:
+    """The static test server, or another program."""
+    program = directory / source.stem
+    subprocess.run(["gcc", "-static", "-Os", "-o", program, source], check=True, timeout=60)
     return program.read_bytes()
 
 
@@ -70,10 +71,17 @@ class EngineClient:
         answer = self._http.post("/containers/create", params={"name": name}, json=body)
         assert answer.status_code == 201, answer.text
 
+    def labelled(self, label: str) -> list[dict[str, object]]:
+        """The containers with a label, whatever they do."""
+        filters = json.dumps({"label": [label]})
+        found: list[dict[str, object]] = self._http.get(
+            "/containers/json", params={"all": "1", "filters": filters}
+        ).json()
+        return found
+
     def remove_installation(self, installation: str) -> int:
         """Remove all its containers; how many there were."""
-        filters = json.dumps({"label": [f"gpufn.installation={installation}"]})
-        left = self._http.get("/containers/json", params={"all": "1", "filters": filters}).json()
+        left = self.labelled(f"gpufn.installation={installation}")
         for container in left:
             self._http.delete(f"/containers/{container['Id']}", params={"force": "1", "v": "1"})
         return len(left)
