@@ -29,6 +29,7 @@ from gpufn.auth.keyring import Keyring
 from gpufn.auth.keys import mint
 from gpufn.auth.tokens import Signer, new_keys
 from gpufn.compute.fake import FakeBackend
+from gpufn.compute.fleet import Fleet
 from gpufn.model.access import USER_SCOPES
 from gpufn.model.account import Account
 from gpufn.model.cluster import Cluster
@@ -179,7 +180,7 @@ async def run(count: int, times: int) -> None:
             db=db,
             hints=Hints(),
             load=LoadBoard(started=0.0),
-            cluster=Cluster("c", "local", "g", "local", "local", ()),
+            fleet=Fleet(Cluster("c", "local", "g", "local", "local", ()), FakeBackend()),
             pepper=PEPPER,
             keyring=Keyring.load(None, lambda _: None),
             signer=Signer(new_keys(), name="http://api"),

@@ -18,6 +18,8 @@ from gpufn.auth.keyring import Keyring
 from gpufn.auth.keys import mint
 from gpufn.auth.tokens import Signer, new_keys
 from gpufn.compute.backend import ExecResult
+from gpufn.compute.fake import FakeBackend
+from gpufn.compute.fleet import Fleet
 from gpufn.model.access import ADMIN_TOKEN_SCOPES, ALL_RESOURCES, USER_SCOPES, ApiKey, Resource
 from gpufn.model.account import Account, Client
 from gpufn.model.cluster import Cluster, Gpu, InstanceType
@@ -210,7 +212,7 @@ async def an_installation(
         db=db,
         hints=hints,
         load=LoadBoard(started=loop_now()),
-        cluster=a_cluster(),
+        fleet=Fleet(a_cluster(), FakeBackend()),
         pepper=PEPPER,
         keyring=Keyring.load(None, lambda content: None),
         signer=Signer(SIGNING, name="http://api.test"),

@@ -52,7 +52,7 @@ async def test_every_active_task_counts_as_an_instance() -> None:
         await write(it, ids[5], wanted=TaskWanted.DELETED)
 
         (used,) = (await usage(it, "nvcf-default"))["gpus"]
-        cluster = it.context.cluster
+        cluster = it.context.fleet.clusters.local
 
         assert {name: used[name] for name in GPU} == GPU
         assert (used["currentMaxUsage"], used["currentMinUsage"]) == (3, 3)

@@ -204,7 +204,7 @@ async def test_durations(it: Installation) -> None:
 
 async def test_backend_gfn(it: Installation) -> None:
     """Check 7: there a runtime must be given, of at most eight hours."""
-    object.__setattr__(it.context, "cluster", replace(it.context.cluster, group_name="GFN"))
+    it.context.fleet.learn([replace(it.context.fleet.clusters.local, group_name="GFN")])
     spec = GPU | {"backend": "GFN"}
 
     assert "must be specified" in await refused(it, gpuSpecification=spec)

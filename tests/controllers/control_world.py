@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from gpufn.auth.keyring import Keyring
 from gpufn.compute.fake import FakeBackend, FakeTaskFiles
+from gpufn.compute.fleet import Fleet
 from gpufn.controllers.all import Controllers
 from gpufn.controllers.context import Context
 from gpufn.model.account import Account
@@ -286,12 +287,11 @@ def a_context(
     return Context(
         db=db or a_database(),
         objects=ObjectsInMemory(),
-        backend=backend,
+        fleet=Fleet(CLUSTER, backend),
         probe=backend.probe,
         hints=Hints(),
         load=LoadBoard(started=loop_now()),
         feed=Retained(),
-        cluster=CLUSTER,
         settings=settings or ControllerSettings(),
         keyring=Keyring.load(None, lambda content: None),
         task_files=FakeTaskFiles(),

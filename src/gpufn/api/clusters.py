@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from gpufn.api.context import Ctx
 from gpufn.api.security import Caller
+from gpufn.model.cluster import groups
 from gpufn.wire.clusters import ClusterGroupDto, ClusterGroupsResponse, SupportedGpuDto
 
 
 async def supported_gpus(caller: Caller, context: Ctx) -> tuple[SupportedGpuDto, ...]:
     """Every GPU that a deployment may name."""
-    return tuple(SupportedGpuDto(gpu=g.name, backend=context.cluster.group_name) for g in context.cluster.gpus)
+    return SupportedGpuDto.every(context.fleet.clusters.admitting(caller.nca_id))
 
 
 async def cluster_groups(caller: Caller, context: Ctx) -> ClusterGroupsResponse:
     """The cluster groups of the account, with their GPUs and instance types."""
-    return ClusterGroupsResponse(cluster_groups=(ClusterGroupDto.of(context.cluster, caller.nca_id),))
+    return ClusterGroupsResponse(
+        cluster_groups=tuple(
+            ClusterGroupDto.of(members) for members in groups(context.fleet.clusters.admitting(caller.nca_id)).values()
+        )
+    )

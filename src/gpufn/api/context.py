@@ -15,7 +15,7 @@ from gpufn.api.throttle import Throttle
 from gpufn.auth.keyring import Keyring
 from gpufn.auth.tokens import Issuer, Signer
 from gpufn.compute.backend import ExecResult
-from gpufn.model.cluster import Cluster
+from gpufn.compute.fleet import Fleet
 from gpufn.model.ids import InstanceId
 from gpufn.model.registry import KNOWN, Registry
 from gpufn.runtime.clock import utc_now
@@ -78,7 +78,7 @@ class Context:
     db: Database
     hints: Hints
     load: LoadBoard
-    cluster: Cluster
+    fleet: Fleet
     pepper: bytes
     """Under which keys are hashed."""
     keyring: Keyring

@@ -68,7 +68,9 @@ async def create_deployment(
             function_id=seen.version.function_id,
             nca_id=caller.nca_id,
             wanted=DeploymentWanted.UP,
-            specifications=placement.place(body.deployment_specifications, context.cluster),
+            specifications=placement.place(
+                body.deployment_specifications, context.fleet.clusters.admitting(caller.nca_id)
+            ),
             created_at=now,
             updated_at=now,
         )
@@ -155,7 +157,7 @@ async def patch_specification(
             after = replace(deployment, specifications=specs, updated_at=context.now())
             deployments.save(tx, after)
             _tell(tx, caller, after, EventKind.DEPLOYMENT_CHANGED, after.updated_at)
-        return seen, GpuSpecificationDto.of(spec, context.cluster)
+        return seen, GpuSpecificationDto.of(spec, context.fleet.clusters)
 
     seen, dto = await context.db.run(write)
     _told(context, seen)
@@ -231,7 +233,7 @@ def _by_id(tx: Transaction, caller: Principal, deployment_id: str) -> tuple[Seen
 def _view(context: Context, seen: Seen) -> FunctionDeploymentDto:
     if seen.deployment is None:
         raise LookupError(f"version {seen.version.id} has no deployment")
-    return FunctionDeploymentDto.of(seen.deployment, seen.version.name, seen.condition, context.cluster)
+    return FunctionDeploymentDto.of(seen.deployment, seen.version.name, seen.condition, context.fleet.clusters)
 
 
 def _told(context: Context, seen: Seen) -> FunctionDeploymentDto:

@@ -119,7 +119,7 @@ async def get_version(
     seen, names = await context.db.run(read)
     active = None
     if detailed:
-        shown = (ActiveInstanceDto.of(i, context.cluster) for i in seen.instances)
+        shown = (ActiveInstanceDto.of(i, context.fleet.clusters) for i in seen.instances)
         active = tuple(dto for dto in shown if dto is not None)
     return FunctionResponse(function=_shown(caller, FunctionDto.of(seen.version, seen.condition.status, active, names)))
 

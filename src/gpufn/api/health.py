@@ -14,7 +14,7 @@ from gpufn.api.views import Seen, known_versions
 from gpufn.model.access import Principal
 from gpufn.model.sharing import Relation
 from gpufn.runtime.clock import loop_now
-from gpufn.wire.clusters import GpuDto
+from gpufn.wire.clusters import merged
 from gpufn.wire.platform import BackendDto, CountsDto, HealthStatus, InfoDto, StatusResponse
 
 
@@ -58,7 +58,7 @@ async def status(caller: Caller, context: Ctx) -> StatusResponse:
         ),
         database=BackendDto(name="database", working=not problem, detail=problem),
         backends=tuple(BackendDto(name=b.name, working=b.working, detail=b.detail) for b in await context.backends()),
-        gpus=tuple(GpuDto.of(gpu) for gpu in context.cluster.gpus),
+        gpus=merged(context.fleet.clusters.admitting(caller.nca_id)),
     )
 
 

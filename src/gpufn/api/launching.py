@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from gpufn.model.cluster import Cluster, Gpu, InstanceType
+from gpufn.model.cluster import Cluster, Gpu, InstanceType, gpu_names
 from gpufn.model.errors import Invalid
 from gpufn.model.ids import AccountId, TaskId
 from gpufn.model.task import ResultStrategy, Task, TaskDefinition
@@ -29,10 +29,10 @@ _LOCATION = re.compile(r"[^/]+/([^/]+/)?[^/]+[a-zA-Z0-9\-]*")
 _ARTIFACTS = ("models", "resources")
 
 
-def check(body: CreateTaskRequest, cluster: Cluster) -> tuple[Gpu, InstanceType]:
+def check(body: CreateTaskRequest, clusters: Sequence[Cluster]) -> tuple[Gpu, InstanceType]:
     """Where the task may run; raises Invalid for the first thing that is wrong."""
     check_durations(body)
-    place = find_place(body.gpu_specification, body.max_runtime_duration, cluster)
+    place = find_place(body.gpu_specification, body.max_runtime_duration, clusters)
     check_unique(body.secrets or ())
     check_results(body)
     check_specification(body)
@@ -60,24 +60,29 @@ def check_durations(body: CreateTaskRequest) -> None:
         raise Invalid("Invalid request: 'terminationGracePeriodDuration' cannot exceed 'maxRuntimeDuration'")
 
 
-def find_place(spec: TaskGpuSpecificationDto, runtime: timedelta | None, cluster: Cluster) -> tuple[Gpu, InstanceType]:
+def find_place(
+    spec: TaskGpuSpecificationDto, runtime: timedelta | None, clusters: Sequence[Cluster]
+) -> tuple[Gpu, InstanceType]:
     """The GPU and the instance type that are meant."""
     if spec.backend is not None and spec.backend.upper() == GFN:
         if runtime is None:
             raise Invalid("Invalid request: 'maxRuntimeDuration' must be specified when launching Task on 'GFN'")
         if runtime > GFN_MAX:
             raise Invalid("Invalid request: 'maxRuntimeDuration' cannot exceed PT8H when launching Task on 'GFN'")
-    if spec.backend is not None and spec.backend.lower() != cluster.group_name.lower():
-        raise Invalid(f"Invalid Backend '{spec.backend}' specified; there is '{cluster.group_name}'")
-    gpu = cluster.gpu(spec.gpu)
-    if gpu is None:
-        there = ", ".join(g.name for g in cluster.gpus) or "none at all"
+    among = [c for c in clusters if spec.backend is None or c.group_name.lower() == spec.backend.lower()]
+    if not among:
+        there = ", ".join(dict.fromkeys(c.group_name for c in clusters))
+        raise Invalid(f"Invalid Backend '{spec.backend}' specified; there is '{there}'")
+    gpus = [gpu for cluster in among if (gpu := cluster.gpu(spec.gpu)) is not None]
+    if not gpus:
+        there = ", ".join(gpu_names(among)) or "none at all"
         raise Invalid(f"Invalid GPU '{spec.gpu}' specified; there are {there}")
-    shape = gpu.instance_type(spec.instance_type)
-    if shape is None:
-        there = ", ".join(t.name for t in gpu.instance_types)
-        raise Invalid(f"Invalid InstanceType '{spec.instance_type}' specified; {gpu.name} comes as {there}")
-    return gpu, shape
+    for gpu in gpus:
+        shape = gpu.instance_type(spec.instance_type)
+        if shape is not None:
+            return gpu, shape
+    comes = ", ".join(dict.fromkeys(t.name for gpu in gpus for t in gpu.instance_types))
+    raise Invalid(f"Invalid InstanceType '{spec.instance_type}' specified; {gpus[0].name} comes as {comes}")
 
 
 def check_results(body: CreateTaskRequest) -> None:
@@ -133,7 +138,8 @@ def check_program(body: CreateTaskRequest) -> None:
         if value:
             raise Invalid(f"Cannot specify both 'helmChart' and '{field}' properties in the payload")
     raise Invalid(
-        "helmChart: this cluster has no Kubernetes to install a chart on; launch the task with a containerImage"
+        "helmChart: this installation has no Kubernetes cluster to install a chart on; launch the task with a "
+        "containerImage"
     )
 
 

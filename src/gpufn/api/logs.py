@@ -26,7 +26,7 @@ async def list_instances(
 ) -> InstancesResponse:
     """Every recorded instance, ended ones too, with what it does or why it failed."""
     seen = await context.db.run(lambda tx: own_version(tx, caller, function_id, version_id))
-    return InstancesResponse(instances=tuple(InstanceDto.of(i) for i in seen.instances))
+    return InstancesResponse(instances=tuple(InstanceDto.of(i, context.fleet.clusters) for i in seen.instances))
 
 
 async def stream_logs(

@@ -21,7 +21,7 @@ from gpufn.model.instance import Instance
 from gpufn.store import events, instances, pages as stored
 from gpufn.store.database import Transaction
 from gpufn.store.pages import Position
-from gpufn.wire.gpu_usage import GpuUsageDto, GpuUsageResponse
+from gpufn.wire.gpu_usage import GpuUsageDto, GpuUsageResponse, Range
 from gpufn.wire.operations import (
     GoldenImagesResponse,
     RollOverRequest,
@@ -125,7 +125,7 @@ async def get_gpu_usage_of_functions(caller: Caller, context: Ctx) -> GpuUsageRe
             sums[spec.gpu, spec.instance_type][0] += spec.min_instances
             sums[spec.gpu, spec.instance_type][1] += spec.max_instances
     gpus = (
-        GpuUsageDto.of(context.cluster, gpu, kind, least=low, most=high)
+        GpuUsageDto.of(context.fleet.clusters, gpu, kind, {"": Range(low, high)})
         for (gpu, kind), (low, high) in sorted(sums.items())
     )
     return GpuUsageResponse(gpus=tuple(gpus))

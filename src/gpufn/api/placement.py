@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gpufn.model.cluster import Cluster, Gpu
+from gpufn.model.cluster import Cluster, Gpu, gpu_names
 from gpufn.model.deployment import Deployment, DeploymentWanted, GpuSpecification, Placement
 from gpufn.model.errors import Invalid, NotFound
 from gpufn.model.function import FunctionVersion
@@ -20,12 +20,12 @@ def check_deployable(version: FunctionVersion) -> None:
     d = version.definition
     if d.helm_chart is not None:
         raise Invalid(
-            "helmChart: this function is a Helm chart, and the local cluster has no Kubernetes to install it on; "
-            "register it with a containerImage instead"
+            "helmChart: this function is a Helm chart, and this installation has no Kubernetes cluster to install it "
+            "on; register it with a containerImage instead"
         )
     if d.container_image is None:
         raise Invalid(
-            "containerImage: this function has models only, and the local cluster has no model server of its own; "
+            "containerImage: this function has models only, and no cluster has a model server of its own; "
             "register it with a containerImage that serves them"
         )
 
@@ -61,27 +61,30 @@ def not_deployed(function_id: str, version_id: str) -> Invalid:
     )
 
 
-def place(wanted: Sequence[GpuSpecificationRequest], cluster: Cluster) -> tuple[GpuSpecification, ...]:
-    """The specifications to record, with the catalogue's own spelling; raises Invalid for what there is not."""
-    return tuple(_place(spec, f"deploymentSpecifications[{n}]", cluster) for n, spec in enumerate(wanted))
+def place(wanted: Sequence[GpuSpecificationRequest], clusters: Sequence[Cluster]) -> tuple[GpuSpecification, ...]:
+    """The specifications to record, with the catalogue's own spelling; raises Invalid for what there is in none of the
+    account's ``clusters``. Whether one of them may be used now is not asked: the instances wait for it.
+    """
+    return tuple(_place(spec, f"deploymentSpecifications[{n}]", clusters) for n, spec in enumerate(wanted))
 
 
-def _place(spec: GpuSpecificationRequest, field: str, cluster: Cluster) -> GpuSpecification:
+def _place(spec: GpuSpecificationRequest, field: str, clusters: Sequence[Cluster]) -> GpuSpecification:
     for name, value in (
         ("configuration", spec.configuration),
         ("helmValidationPolicy", spec.helm_validation_policy),
     ):
         if value is not None:
             raise Invalid(f"{field}.{name}: only for Helm functions; leave it out")
-    gpu = _gpu(spec.gpu, field, cluster)
-    kind = gpu.instance_type(spec.instance_type)
+    group = _group(spec.backend, field, clusters)
+    among = [c for c in clusters if group is None or c.group_name == group]
+    gpus = _gpus(spec.gpu, field, among)
+    gpu = gpus[0]
+    kind = next((kind for one in gpus if (kind := one.instance_type(spec.instance_type)) is not None), None)
     if kind is None:
+        there = dict.fromkeys(t.name for one in gpus for t in one.instance_types)
         raise Invalid(
-            f"{field}.instanceType: there is no '{spec.instance_type}' for GPU {gpu.name}; "
-            f"there are {', '.join(t.name for t in gpu.instance_types)}"
+            f"{field}.instanceType: there is no '{spec.instance_type}' for GPU {gpu.name}; there are {', '.join(there)}"
         )
-    if spec.backend is not None and spec.backend.lower() != cluster.group_name.lower():
-        raise Invalid(f"{field}.backend: there is no cluster group '{spec.backend}'; there is {cluster.group_name}")
     return GpuSpecification(
         id=SpecificationId(new_id()),
         gpu=gpu.name,
@@ -91,11 +94,12 @@ def _place(spec: GpuSpecificationRequest, field: str, cluster: Cluster) -> GpuSp
         max_request_concurrency=spec.max_request_concurrency or 1,
         preferred_order=spec.preferred_order or 1,
         placement=Placement(
-            cluster.group_name if spec.backend else None,
+            group,
             spec.clusters,
             spec.regions,
             spec.attributes,
             spec.availability_zones,
+            spec.min_gpu_memory,
         ),
         autoscaling=spec.autoscaling_configuration.to_model() if spec.autoscaling_configuration else None,
         desired=spec.min_instances,
@@ -103,12 +107,24 @@ def _place(spec: GpuSpecificationRequest, field: str, cluster: Cluster) -> GpuSp
     )
 
 
-def _gpu(name: str, field: str, cluster: Cluster) -> Gpu:
-    gpu = cluster.gpu(name)
-    if gpu is None:
-        there = ", ".join(g.name for g in cluster.gpus) or "none at all"
-        raise Invalid(f"{field}.gpu: there is no GPU '{name}' in cluster {cluster.name}; there are {there}")
-    return gpu
+def _group(name: str | None, field: str, clusters: Sequence[Cluster]) -> str | None:
+    if name is None:
+        return None
+    found = next((c.group_name for c in clusters if c.group_name.lower() == name.lower()), None)
+    if found is None:
+        there = ", ".join(dict.fromkeys(c.group_name for c in clusters)) or "none at all"
+        raise Invalid(f"{field}.backend: there is no cluster group '{name}'; there is {there}")
+    return found
+
+
+def _gpus(name: str, field: str, clusters: Sequence[Cluster]) -> list[Gpu]:
+    """What of that name the clusters have, at least one."""
+    found = [gpu for cluster in clusters if (gpu := cluster.gpu(name)) is not None]
+    if not found:
+        there = ", ".join(gpu_names(clusters)) or "none at all"
+        where = ", ".join(cluster.name for cluster in clusters[:10]) or "any"
+        raise Invalid(f"{field}.gpu: there is no GPU '{name}' in cluster {where}; there are {there}")
+    return found
 
 
 def replaced(

@@ -37,11 +37,14 @@ async def skyway_instances(
 ) -> SkywayInstancesResponse:
     """The instances of a version that live."""
     seen = await context.db.run(lambda tx: own_version(tx, caller, function_id, version_id))
-    shown = (SkywayInstanceDto.of(i, context.cluster) for i in seen.instances)
+    shown = (SkywayInstanceDto.of(i, context.fleet.clusters) for i in seen.instances)
+    clusters = context.fleet.clusters
+    places = (clusters.get(i.cluster_id) for i in seen.instances if i.is_live)
+    groups = sorted({cluster.group_name for cluster in places if cluster is not None})
     return SkywayInstancesResponse(
         function_id=function_id,
         function_version_id=version_id,
-        backend=context.cluster.group_name,
+        backend=", ".join(groups) or clusters.local.group_name,
         instances=tuple(dto for dto in shown if dto is not None),
     )
 

@@ -32,10 +32,12 @@ InstanceQuery = Annotated[Uuid, Query(alias="instanceId")]
 async def task_instances(caller: Caller, context: Ctx, *, task_id: TaskIdPath) -> TaskSkywayInstancesResponse:
     """The live instance of a task."""
     task = await _task(caller, context, task_id)
-    shown = skyway_instances(task, context.cluster)
+    shown = skyway_instances(task, context.fleet.clusters)
     if not shown:
         raise _inactive(task_id)
-    return TaskSkywayInstancesResponse(task_id=task.id, backend=context.cluster.group_name, instances=shown)
+    clusters = context.fleet.clusters
+    cluster = clusters.get(task.cluster_id) or clusters.local
+    return TaskSkywayInstancesResponse(task_id=task.id, backend=cluster.group_name, instances=shown)
 
 
 async def task_lines(
@@ -68,7 +70,7 @@ async def task_command(
 ) -> ExecResponse:
     """Run a command beside a task, with its files, its variables and its rights."""
     task = await _task(caller, context, task_id)
-    live = [one.instance_id for one in skyway_instances(task, context.cluster)]
+    live = [one.instance_id for one in skyway_instances(task, context.fleet.clusters)]
     if not live:
         raise _inactive(task_id)
     if instance_id not in live:

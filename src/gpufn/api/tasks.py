@@ -45,7 +45,7 @@ async def create_task(caller: Caller, context: Ctx, *, body: CreateTaskRequest) 
         require_tasks(caller)
         if accounts.get(tx, caller.nca_id) is None:
             raise NotFound(f"Account '{caller.nca_id}': Does not exist")
-        place = launching.check(body, context.cluster)
+        place = launching.check(body, context.fleet.clusters.admitting(caller.nca_id))
         task = launching.new_task(body, place, task_id=new_id(), nca_id=caller.nca_id, now=context.now())
         tasks.insert(tx, task)
         _use_telemetries(tx, task)
@@ -114,7 +114,7 @@ async def get_task(
     def read(tx: Transaction) -> TaskResponse:
         task = own_task(tx, caller, task_id, "Insufficient resource access for task details")
         names = stored_secrets.names(tx, task_place(task.nca_id, task.id)) if include_secrets else ()
-        shown = TaskInstanceDto.of(task, context.cluster)
+        shown = TaskInstanceDto.of(task, context.fleet.clusters)
         return TaskResponse(task=_dto(context, task, instances=shown, secrets=tuple(names)))
 
     return await context.db.run(read)
@@ -232,7 +232,7 @@ def _dto(
     instances: tuple[TaskInstanceDto, ...] | None = None,
     secrets: tuple[str, ...] | None = None,
 ) -> TaskDto:
-    return TaskDto.of(task, instances=instances, secrets=secrets, backend=context.cluster.group_name)
+    return TaskDto.of(task, instances=instances, secrets=secrets, backend=context.fleet.clusters.local.group_name)
 
 
 def throttle(context: Context, caller: Principal, task_id: str | None = None) -> None:

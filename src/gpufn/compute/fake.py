@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gpufn.compute.backend import ExecResult, Files, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute.backend import BackendError, ExecResult, Files, LaunchRequest, LogLine, Observation, Phase
 from gpufn.compute.task_files import FoundFile
 from gpufn.model.function import Health
 from gpufn.model.ids import InstanceId
@@ -62,8 +62,8 @@ class FakeBackend:
 
     name = "fake"
 
-    def __init__(self, *, prepare: float = 0.0, ready: float = 0.0, stop: float = 0.0) -> None:
-        self.prepare, self.ready, self.stop = prepare, ready, stop
+    def __init__(self, *, prepare: float = 0.0, ready: float = 0.0, stop: float = 0.0, host: str = "127.0.0.1") -> None:
+        self.prepare, self.ready, self.stop, self.host = prepare, ready, stop, host
         self.launches: list[LaunchRequest] = []
         """Every launch that started something, in order."""
         self.instances: dict[InstanceId, FakeInstance] = {}
@@ -95,7 +95,7 @@ class FakeBackend:
         runs_at = loop_now() + self.prepare
         port = FIRST_PORT + len(self.launches)
         instance = FakeInstance(
-            request, Address("127.0.0.1", port, port, "/var/inf"), runs_at=runs_at, ready_at=runs_at + self.ready
+            request, Address(self.host, port, port, "/var/inf"), runs_at=runs_at, ready_at=runs_at + self.ready
         )
         self.launches.append(request)
         self.instances[request.instance_id] = instance
@@ -252,6 +252,36 @@ class SlowToStop(FakeBackend):
 
     def __init__(self, *, prepare: float = 0.0, ready: float = 0.0) -> None:
         super().__init__(prepare=prepare, ready=ready, stop=math.inf)
+
+
+class GoesSilent(FakeBackend):
+    """While ``silent`` nobody answers, and what runs there runs on."""
+
+    silent = False
+
+    def _answer(self) -> None:
+        if self.silent:
+            raise BackendError("nobody answers")
+
+    async def launch(self, request: LaunchRequest) -> None:
+        """Unless it is silent."""
+        self._answer()
+        await super().launch(request)
+
+    async def observe(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Observation]:
+        """Unless it is silent."""
+        self._answer()
+        return await super().observe(ids)
+
+    async def terminate(self, instance_id: InstanceId, *, grace: float) -> None:
+        """Unless it is silent."""
+        self._answer()
+        await super().terminate(instance_id, grace=grace)
+
+    async def list(self) -> Sequence[InstanceId]:
+        """Unless it is silent."""
+        self._answer()
+        return await super().list()
 
 
 class FakeTaskFiles:

@@ -136,6 +136,10 @@ def local_cluster(settings: ClusterSettings, devices: Sequence[Device]) -> Clust
         group_id=stable_id("cluster-group", settings.name),
         group_name=settings.name,
         region=settings.region,
+        provider=provider,
+        zone=settings.zone,
+        custom_attributes=tuple(a.strip() for a in settings.attributes.split(",") if a.strip()),
+        stands_for_any=settings.stands_for_any,
         gpus=(*real, *(gpu for gpu in emulated if gpu.name not in names), _cpu(provider)),
     )
 

@@ -73,6 +73,10 @@ class LocalBackend:
         """Whether either does."""
         return await self._provider(image) is not None
 
+    async def owns(self, image: str) -> bool:
+        """Whether it is one of the catalog, which no other cluster has."""
+        return await self._process.provides(image)
+
     async def _provider(self, image: str) -> Backend | None:
         if await self._process.provides(image):
             return self._process

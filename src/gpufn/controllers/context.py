@@ -1,4 +1,4 @@
-"""What every controller is given: the store, the backend, the gateways' feed, and the time."""
+"""What every controller is given: the store, the clusters, the gateways' feed, and the time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any, TypeAlias
 from gpufn.auth.discovery import fetch_keys
 from gpufn.auth.keyring import Keyring
 from gpufn.auth.tokens import Issuer
-from gpufn.compute.backend import Backend
+from gpufn.compute.fleet import Fleet
 from gpufn.compute.task_files import TaskFiles
-from gpufn.model.cluster import Cluster
 from gpufn.model.function import Health
 from gpufn.model.instance import Address
 from gpufn.runtime.clock import utc_now
@@ -34,12 +33,12 @@ class Context:
     """The surroundings of the loops. ``now`` is the wall clock, replaced where time is virtual."""
 
     db: Database
-    backend: Backend
+    fleet: Fleet
+    """The clusters, and where their instances run."""
     probe: Probe
     hints: Hints
     load: LoadBoard
     feed: Retained[Message]
-    cluster: Cluster
     settings: ControllerSettings
     keyring: Keyring
     """Opens the secrets that instances are given."""

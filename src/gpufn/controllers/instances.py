@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from gpufn.compute.backend import BackendError, Observation, Phase
+from gpufn.compute.backend import Backend, BackendError, Observation, Phase
+from gpufn.controllers import placing
 from gpufn.controllers.context import Context
 from gpufn.controllers.launching import launch_request
 from gpufn.controllers.plan import Become, Fail, Launch, Limits, Sight, Step, Terminate, Wait, step
@@ -22,6 +23,7 @@ from gpufn.model.deployment import DeploymentWanted
 from gpufn.model.errors import Stale, Unavailable
 from gpufn.model.function import FunctionVersion
 from gpufn.model.instance import Failure, FailureKind, Instance, InstanceStatus as S
+from gpufn.model.placement import Waits
 from gpufn.model.startup import Mark, StartPhase, entered
 from gpufn.runtime.clock import loop_now
 from gpufn.runtime.controller import Controller
@@ -34,6 +36,8 @@ log = get_logger("instances")
 
 WORKERS = 64
 """Passes at once: one may wait as long as a health check takes."""
+PLACE_LOOK = 1.0
+"""Seconds until the next look for a place where there was none."""
 DETAIL_MAX = 500
 """Characters kept of what an instance says it is doing."""
 _START_PHASES = {
@@ -76,6 +80,11 @@ class Instances:
             self._probed_at.pop(instance_id, None)
             return None
         try:
+            if self._is_unplaced(subject):
+                placed = await self._place(subject)
+                if placed is None:
+                    return PLACE_LOOK
+                subject = replace(subject, instance=placed)
             sight = await self._look(subject)
             bounds = self._scaling_limits if subject.deployed else self._limits
             following = step(subject.instance, sight, self._context.now(), limits=bounds)
@@ -83,12 +92,44 @@ class Instances:
         except Stale:  # somebody wrote it while we looked: look again
             return 0.0
         except BackendError as error:
-            await self._note(subject.instance, f"{self._context.backend.name}: {error}")
+            await self._note(subject.instance, str(error))
             raise
 
-    async def _look(self, subject: Subject) -> Sight:
+    def _is_unplaced(self, subject: Subject) -> bool:
+        """Whether it waits for a cluster; also one whose cluster was lost before it was seen to start there."""
         instance = subject.instance
-        seen = (await self._context.backend.observe([instance.id]))[instance.id]
+        if instance.status is not S.PENDING or not instance.wanted or instance.failure is not None:
+            return False
+        cluster = self._context.fleet.clusters.get(instance.cluster_id)
+        return not instance.cluster_id or cluster is None or cluster.is_lost
+
+    async def _place(self, subject: Subject) -> Instance | None:
+        """The instance in its cluster, recorded as being there before anything is launched; None while it waits."""
+        instance, version, fleet = subject.instance, subject.version, self._context.fleet
+        if version is None:
+            return None
+        only = await fleet.holders(version.definition.container_image or "")
+
+        def write(tx: Transaction) -> Instance | str:
+            found = placing.place(tx, instance, version, fleet.clusters, only=only)
+            if isinstance(found, Waits):
+                return found.reason
+            after = replace(instance, cluster_id=found.cluster.id, detail="")
+            instances.save(tx, after)
+            return replace(after, revision=after.revision + 1)
+
+        outcome = await self._context.db.run(write)
+        if isinstance(outcome, Instance):
+            return outcome
+        await self._note(instance, outcome)
+        return None
+
+    async def _look(self, subject: Subject) -> Sight:
+        instance, clusters = subject.instance, self._context.fleet.clusters
+        cluster = clusters.get(instance.cluster_id)
+        if cluster is None or cluster.is_lost:
+            return Sight(Observation(Phase.ABSENT), lost=placing.lost_with(cluster))
+        seen = (await self._backend(instance).observe([instance.id]))[instance.id]
         if instance.status is S.DRAINING:
             return Sight(seen, drained=self._is_drained(subject))
         if seen.phase is not Phase.RUNNING or seen.address is None or subject.version is None:
@@ -98,6 +139,9 @@ class Instances:
         problem = await self._context.probe(subject.version.definition.health, seen.address)
         self._probed_at[instance.id] = loop_now()
         return Sight(seen, probed=True, problem=problem)
+
+    def _backend(self, instance: Instance) -> Backend:
+        return self._context.fleet.backend(instance.cluster_id)
 
     def _is_due(self, instance: Instance) -> bool:
         """Whether to ask for its health: a ready one now and then, any other at every look."""
@@ -119,7 +163,7 @@ class Instances:
             case Launch():
                 return await self._launch(subject)
             case Terminate(wait):
-                await self._context.backend.terminate(instance.id, grace=self._context.settings.stop_grace)
+                await self._backend(instance).terminate(instance.id, grace=self._context.settings.stop_grace)
                 return wait
             case Fail(failure):
                 return await self._fail(instance, failure)
@@ -135,7 +179,10 @@ class Instances:
         instance = subject.instance
         if subject.version is None:
             return 0.0
-        request = launch_request(instance, subject.version, self._context.cluster)
+        cluster = self._context.fleet.clusters.get(instance.cluster_id)
+        if cluster is None:
+            return 0.0
+        request = launch_request(instance, subject.version, cluster)
         if isinstance(request, Failure):
             return await self._fail(instance, request)
         placing = entered(instance.phases, StartPhase.PLACING, self._context.now())
@@ -145,7 +192,7 @@ class Instances:
             request = replace(request, secrets=files_of(ring, sealed), logins=logins_of(ring, sealed))
         except Unavailable as error:
             return await self._fail(instance, Failure(FailureKind.START, error.message, permanent=True))
-        await self._context.backend.launch(request)
+        await self._backend(instance).launch(request)
         if instance.status is S.PENDING:
             after = instance.to(S.STARTING, now=self._context.now())
             await self._save(instance, replace(after, phases=placing))

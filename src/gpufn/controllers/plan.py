@@ -104,8 +104,14 @@ def failure_streak(spec: GpuSpecification, instances: Sequence[Instance], policy
     """
     own = of_specification(spec, instances)
     last_success = max((i.ready_at for i in own if i.ready_at and _succeeded(i, i.ready_at, policy)), default=None)
-    failed = [(i.ended_at, i.id, i) for i in own if i.status is S.ERRORED and i.ended_at is not None]
+    failed = [(i.ended_at, i.id, i) for i in own if _is_attempt(i) and i.ended_at is not None]
     return [i for ended_at, _, i in sorted(failed) if last_success is None or ended_at > last_success]
+
+
+def _is_attempt(instance: Instance) -> bool:
+    """Whether it failed by itself: one that went with its cluster says nothing about the next."""
+    lost_its_cluster = instance.failure is not None and instance.failure.kind is FailureKind.CLUSTER
+    return instance.status is S.ERRORED and not lost_its_cluster
 
 
 def _succeeded(instance: Instance, ready_at: datetime, policy: RestartPolicy) -> bool:
@@ -169,6 +175,8 @@ class Sight:
     problem: str | None = None
     drained: bool = False
     """No gateway has, or could still give, work to it."""
+    lost: str | None = None
+    """Why its whole cluster counts as lost; then nothing can be seen, and nothing be ended."""
 
     @property
     def phase(self) -> Phase:
@@ -246,6 +254,8 @@ def _stop(instance: Instance, sight: Sight, now: datetime, *, ending: S) -> Step
 
 
 def _starting(instance: Instance, sight: Sight, now: datetime, limits: Limits) -> Step:
+    if sight.lost is not None:
+        return Fail(Failure(FailureKind.CLUSTER, sight.lost))
     seen = sight.observation
     if seen.phase is Phase.EXITED:
         return Fail(seen.failure or _ended())
@@ -260,6 +270,8 @@ def _starting(instance: Instance, sight: Sight, now: datetime, limits: Limits) -
 
 
 def _running(instance: Instance, sight: Sight, now: datetime, limits: Limits) -> Step:
+    if sight.lost is not None:
+        return Fail(Failure(FailureKind.CLUSTER, sight.lost))
     seen = sight.observation
     if seen.phase is Phase.EXITED:
         return Fail(seen.failure or _ended())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from gpufn.compute.backend import BackendError
+from gpufn.compute.backend import Backend, BackendError
 from gpufn.controllers.context import Context
 from gpufn.controllers.forgetting import forget_results, forget_strays
 from gpufn.model.ids import InstanceId
@@ -51,14 +51,14 @@ class Reaper:
         return await chores[chore]()
 
     async def _orphans(self) -> float | None:
-        """Listed first, compared after: an instance is always recorded before it is launched."""
-        running = await self._context.backend.list()
-        live = set(await self._context.db.run(lambda tx: [*instances.live_ids(tx), *tasks.live_instances(tx)]))
-        orphans = [i for i in running if i not in live]
-        for instance_id in orphans[:BATCH]:
-            log.warning("ending an instance that nobody wants", instance=instance_id)
-            await self._context.backend.terminate(instance_id, grace=self._context.settings.stop_grace)
-        return MORE if len(orphans) > BATCH else None
+        """Of every cluster; one that does not answer holds up no other."""
+        counts = []
+        for cluster_id, backend in self._context.fleet.everywhere():
+            try:
+                counts.append(await end_strangers(self._context, cluster_id, backend, limit=BATCH))
+            except BackendError as error:
+                log.warning("could not look for instances that nobody wants", cluster=cluster_id, error=str(error))
+        return MORE if any(count > BATCH for count in counts) else None
 
     async def _ended(self) -> float | None:
         before = self._context.now() - timedelta(seconds=self._context.settings.keep_ended)
@@ -88,11 +88,38 @@ class Reaper:
     async def _forget(self, instance_id: InstanceId) -> None:
         """The row goes last: a crash leaves something to find. One that cannot be forgotten holds up no other."""
         try:
-            await self._context.backend.forget(instance_id)
+            await self._forget_at(instance_id)
         except BackendError as error:
             log.warning("could not forget an instance; later again", instance=instance_id, error=str(error))
             return
         await self._context.db.run(lambda tx: instances.delete(tx, instance_id))
+
+    async def _forget_at(self, instance_id: InstanceId) -> None:
+        """Where it was; what was in a cluster that is not registered any more is forgotten with it."""
+        instance = await self._context.db.run(lambda tx: instances.get(tx, instance_id))
+        fleet = self._context.fleet
+        if instance is not None and fleet.clusters.get(instance.cluster_id) is not None:
+            await fleet.backend(instance.cluster_id).forget(instance_id)
+
+
+async def end_strangers(context: Context, cluster_id: str, backend: Backend, *, limit: int) -> int:
+    """End what runs in a cluster without being recorded as live there, at most ``limit``; returns how many there are.
+
+    Listed first, compared after: an instance is always recorded before it is launched.
+    """
+    running = await backend.list()
+    live = set(await context.db.run(lambda tx: live_in(tx, cluster_id, context.fleet.clusters.local.id)))
+    strangers = [i for i in running if i not in live]
+    for instance_id in strangers[:limit]:
+        log.warning("ending an instance that nobody wants", instance=instance_id, cluster=cluster_id)
+        await backend.terminate(instance_id, grace=context.settings.stop_grace)
+    return len(strangers)
+
+
+def live_in(tx: Transaction, cluster_id: str, local_id: str) -> list[InstanceId]:
+    """The instances, tasks' too, that are recorded as live in a cluster."""
+    names = (cluster_id, "") if cluster_id == local_id else (cluster_id,)
+    return [*instances.live_in(tx, names), *tasks.live_in(tx, names)]
 
 
 def forgettable(tx: Transaction, before: datetime) -> list[InstanceId]:

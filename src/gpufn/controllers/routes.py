@@ -11,10 +11,10 @@ from datetime import datetime
 
 from gpufn.controllers.context import Context
 from gpufn.model.access import ApiKey
-from gpufn.model.cluster import Cluster
+from gpufn.model.cluster import Clusters
 from gpufn.model.deployment import Deployment, DeploymentWanted
 from gpufn.model.function import FunctionVersion
-from gpufn.model.instance import Instance, InstanceStatus as S
+from gpufn.model.instance import Address, Instance, InstanceStatus as S
 from gpufn.model.status import FunctionStatus, condition
 from gpufn.model.why import obstacles
 from gpufn.runtime.controller import Controller
@@ -83,7 +83,7 @@ class Routes:
         return entry[0]
 
     async def _version(self, version_id: str) -> None:
-        message = await self._context.db.run(lambda tx: route_of(tx, version_id, self._context.cluster))
+        message = await self._context.db.run(lambda tx: route_of(tx, version_id, self._context.fleet.clusters))
         if message is None:
             self._context.feed.retract(VERSION + version_id, RouteGone(version_id=version_id))
             self._context.load.forget(version_id)
@@ -100,7 +100,7 @@ class Routes:
         return _until(key.expires_at, now)
 
 
-def route_of(tx: Transaction, version_id: str, cluster: Cluster) -> Message | None:
+def route_of(tx: Transaction, version_id: str, clusters: Clusters) -> Message | None:
     """What gateways are told of a version; None when it does not exist."""
     version = functions.find(tx, version_id)
     if version is None:
@@ -116,7 +116,7 @@ def route_of(tx: Transaction, version_id: str, cluster: Cluster) -> Message | No
             parties=parties,
             status=FunctionStatus.INACTIVE,
         )
-    route = _route(version, deployment, instances.of_deployment(tx, deployment.id), cluster)
+    route = _route(version, deployment, instances.of_deployment(tx, deployment.id), clusters)
     return route.model_copy(update={"parties": parties})
 
 
@@ -133,7 +133,7 @@ def grant_of(key: ApiKey) -> KeyGrant:
     )
 
 
-def _route(version: FunctionVersion, deployment: Deployment, own: Sequence[Instance], cluster: Cluster) -> Route:
+def _route(version: FunctionVersion, deployment: Deployment, own: Sequence[Instance], clusters: Clusters) -> Route:
     state = condition(deployment, own)
     slots = {spec.id: spec.max_request_concurrency for spec in deployment.specifications}
     starting = [i for i in own if i.wanted and i.status in (S.PENDING, S.STARTING)]
@@ -145,24 +145,31 @@ def _route(version: FunctionVersion, deployment: Deployment, own: Sequence[Insta
         status=state.status,
         draining=deployment.wanted is DeploymentWanted.DRAINED,
         inference_path=version.definition.invocation_path,
-        backend=cluster.group_name,
-        region=cluster.region,
+        backend=clusters.local.group_name,
+        region=clusters.local.region,
         instances=tuple(
-            RouteInstance(
-                id=i.id,
-                host=i.address.host,
-                port=i.address.port,
-                slots=slots[i.specification_id],
-                gpu=i.gpu,
-                instance_type=i.instance_type,
-                shared_dir=i.address.shared_dir,
-            )
+            _routed(i, i.address, slots[i.specification_id], clusters)
             for i in own
             if i.status is S.READY and i.wanted and i.address is not None and i.specification_id in slots
         ),
         rate_limit=RateLimitDto.of(version.rate_limit) if version.rate_limit is not None else None,
         starting=len(starting),
         note=obstacles(deployment, own)[:NOTE_MAX],
+    )
+
+
+def _routed(instance: Instance, address: Address, slots: int, clusters: Clusters) -> RouteInstance:
+    cluster = clusters.get(instance.cluster_id) or clusters.local
+    return RouteInstance(
+        id=instance.id,
+        host=address.host,
+        port=address.port,
+        slots=slots,
+        gpu=instance.gpu,
+        instance_type=instance.instance_type,
+        shared_dir=address.shared_dir,
+        backend=cluster.group_name,
+        region=cluster.region,
     )
 
 

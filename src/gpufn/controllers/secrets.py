@@ -60,9 +60,9 @@ class Secrets:
         sealed, launched = await self._context.db.run(lambda tx: _read(tx, version_id))
         files = files_of(self._context.keyring, sealed)
         failed: BackendError | None = None
-        for instance_id in launched if files else ():
+        for cluster_id, instance_id in launched if files else ():
             try:
-                await self._context.backend.refresh(instance_id, files)
+                await self._context.fleet.backend(cluster_id).refresh(instance_id, files)
             except BackendError as error:  # the others get theirs all the same
                 failed = error
         if failed is not None:
@@ -70,19 +70,22 @@ class Secrets:
         return None
 
 
-def _read(tx: Transaction, version_id: str) -> tuple[Sealed, list[InstanceId]]:
+def _read(tx: Transaction, version_id: str) -> tuple[Sealed, list[tuple[str, InstanceId]]]:
+    """What they are to find, and each that was launched, with its cluster."""
     version = functions.find(tx, version_id)
     if version is None:
         return _read_task(tx, version_id)
-    launched = [i.id for i in instances.of_version(tx, version_id) if i.is_live and i.status is not S.PENDING]
+    launched = [
+        (i.cluster_id, i.id) for i in instances.of_version(tx, version_id) if i.is_live and i.status is not S.PENDING
+    ]
     return of_version(tx, version.nca_id, version_id), launched
 
 
-def _read_task(tx: Transaction, task_id: str) -> tuple[Sealed, list[InstanceId]]:
+def _read_task(tx: Transaction, task_id: str) -> tuple[Sealed, list[tuple[str, InstanceId]]]:
     task = tasks.get(tx, task_id)
     if task is None or task.launched_at is None or task.instance_id is None or task.status.is_terminal:
         return Sealed(()), []
-    return of_task(tx, task), [task.instance_id]
+    return of_task(tx, task), [(task.cluster_id, task.instance_id)]
 
 
 def of_task(tx: Transaction, task: Task) -> Sealed:

@@ -6,15 +6,19 @@ on how many wait.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeAlias
 
-from gpufn.controllers import capacity
+from gpufn.controllers import capacity, placing
 from gpufn.controllers.context import Context
-from gpufn.model.cluster import Gpu
+from gpufn.controllers.placing import wish_of_task
+from gpufn.model.cluster import Cluster, ClusterMode, Clusters
 from gpufn.model.ids import InstanceId, new_id
-from gpufn.model.task import TaskPhase, TaskStatus
+from gpufn.model.placement import Use, Waits, choose, unfit
+from gpufn.model.task import Task, TaskPhase, TaskStatus
 from gpufn.runtime.controller import Controller
 from gpufn.runtime.log import get_logger
 from gpufn.store import deployments, instances, tasks
@@ -24,6 +28,8 @@ log = get_logger("task queue")
 
 BATCH = 100
 """Tasks placed or given up in one pass."""
+Holders: TypeAlias = Mapping[str, frozenset[str] | None]
+"""Of images the clusters that alone have them; None where any may fetch it."""
 WAITED = "it waited longer than maxQueuedDuration for free GPUs"
 
 
@@ -66,7 +72,9 @@ class TaskQueue:
     async def reconcile(self, gpu: str) -> float | None:
         """One pass."""
         now = self._context.now()
-        outcome = await self._context.db.run(lambda tx: self._pass(tx, gpu, now))
+        images = await self._context.db.run(lambda tx: [t.definition.container_image for t in _next(tx, gpu)])
+        only = {image or "": await self._context.fleet.holders(image or "") for image in images}
+        outcome = await self._context.db.run(lambda tx: self._pass(tx, gpu, only, now))
         for task_id in (*outcome.placed, *outcome.evicted):
             self._context.hints.hint("task", task_id)
         if outcome.evicted:
@@ -75,41 +83,79 @@ class TaskQueue:
             log.info("tasks waited too long", gpu=gpu, tasks=outcome.expired)
         return outcome.again
 
-    def _pass(self, tx: Transaction, name: str, now: datetime) -> Outcome:
+    def _pass(self, tx: Transaction, name: str, only: Holders, now: datetime) -> Outcome:
         expired = tasks.waited_too_long(tx, name, now, limit=BATCH)
         for task in expired:
             ended = task.ended(TaskStatus.EXCEEDED_MAX_QUEUED_DURATION, now, f"{WAITED}: {task.detail or name}")
             tasks.save(tx, task, replace(ended, phase=TaskPhase.ENDED, ended_at=now))
-        gpu = self._context.cluster.gpu(name)
-        if gpu is None:  # the machine has lost it: what waits for it waits until its time is over
+        clusters = self._context.fleet.clusters
+        offers = {c.id: gpu for c in clusters.all if _takes_tasks(c) and (gpu := c.gpu(name)) is not None}
+        if not offers:  # nobody has it: what waits for it waits until somebody does, or its time is over
             return Outcome(expired=len(expired), again=_until(tasks.next_deadline(tx, name), now))
-        placed = tasks.placed(tx, gpu.name)
-        there = capacity.room(gpu.capacity, claims(tx, gpu), sum(t.definition.units for t in placed))
+        placed = [t for t in tasks.placed(tx, name) if (t.cluster_id or clusters.local.id) in offers]
+        devices = sum(gpu.capacity for gpu in offers.values())
+        there = capacity.room(devices, claims(tx, name, clusters, offers), sum(t.definition.units for t in placed))
         victims = capacity.to_give_way(placed, there.short)
         for task in victims:
-            reason = f"a function needs {gpu.name} for its minimum of instances"
+            reason = f"a function needs {name} for its minimum of instances"
             tasks.save(tx, task, replace(task, requeue=reason, updated_at=now))
-        queue = tasks.waiting(tx, gpu.name, limit=min(BATCH, there.free)) if there.free else []
-        chosen = capacity.first_that_fit(queue, there.free)
-        for task in chosen:
-            tasks.save(tx, task, task.placed(InstanceId(new_id()), now))
+        queue = tasks.waiting(tx, name, limit=min(BATCH, there.free)) if there.free else []
+        chosen = self._place(tx, capacity.first_that_fit(queue, there.free), only, now)
         again = 0.0 if len(expired) == BATCH or len(chosen) == BATCH else _until(tasks.next_deadline(tx, name), now)
-        return Outcome(tuple(t.id for t in chosen), tuple(t.id for t in victims), len(expired), again)
+        return Outcome(tuple(chosen), tuple(t.id for t in victims), len(expired), again)
+
+    def _place(self, tx: Transaction, queue: Sequence[Task], only: Holders, now: datetime) -> list[str]:
+        """Each in its cluster. Where one has to wait for room nobody behind it is placed, which would starve it."""
+        clusters, chosen, blocked = self._context.fleet.clusters, list[str](), set[str]()
+        held = placing.held(tx, clusters)
+        local_only = frozenset({clusters.local.id})
+        for task in queue:
+            wish = wish_of_task(task, only.get(task.definition.container_image or "", local_only))
+            fitting = {c.id for c in clusters.all if unfit(c, wish, alone=len(clusters.all) == 1) is None}
+            if fitting and fitting <= blocked:
+                continue
+            wish = replace(wish, only=frozenset(fitting - blocked)) if fitting else wish
+            found = choose(clusters, wish, {c.id: Use(held.get(c.id, {})) for c in clusters.all})
+            if isinstance(found, Waits):
+                blocked |= fitting
+                if task.detail != found.reason:
+                    tasks.save(tx, task, replace(task, detail=found.reason))
+                continue
+            held.setdefault(found.cluster.id, Counter())[found.gpu.name] += task.definition.units
+            tasks.save(tx, task, task.placed(InstanceId(new_id()), found.cluster.id, now))
+            chosen.append(task.id)
+        return chosen
 
 
 def _until(moment: datetime | None, now: datetime) -> float | None:
     return None if moment is None else max(0.0, (moment - now).total_seconds())
 
 
-def claims(tx: Transaction, gpu: Gpu) -> list[capacity.Claim]:
-    """What functions need of one GPU."""
-    minimums = deployments.minimums(tx, gpu.name)
-    running = instances.live_counts(tx, gpu.name)
+def _next(tx: Transaction, gpu: str) -> Sequence[Task]:
+    return tasks.waiting(tx, gpu, limit=BATCH)
+
+
+def _takes_tasks(cluster: Cluster) -> bool:
+    return cluster.answers and cluster.mode is ClusterMode.READY and cluster.shares_files
+
+
+def claims(tx: Transaction, gpu: str, clusters: Clusters, offers: Collection[str]) -> list[capacity.Claim]:
+    """What functions need of one GPU in some of the clusters; what serves elsewhere counts towards the minimum."""
+    minimums = deployments.minimums(tx, gpu)
+    running = instances.live_counts(tx, gpu)
     found = []
-    for spec_id in {**minimums, **running}:
+    for spec_id in dict.fromkeys([*minimums, *(spec for spec, _ in running)]):
         instance_type, minimum = minimums.get(spec_id, ("", 0))
-        there = running.get(spec_id, instances.Counts(instance_type))
-        shape = gpu.instance_type(there.instance_type)
-        units = shape.gpu_count if shape else 1
-        found.append(capacity.Claim(units, minimum, there.wanted, there.serving, there.leaving))
+        here, elsewhere = instances.Counts(instance_type), 0
+        for (spec, cluster_id), counts in running.items():
+            if spec != spec_id:
+                continue
+            if (cluster_id or clusters.local.id) in offers:
+                here = here.plus(counts)
+            else:
+                elsewhere += counts.serving
+        shape = clusters.shape(gpu, here.instance_type)
+        units = shape[1].gpu_count if shape is not None else 1
+        least = max(0, minimum - elsewhere)
+        found.append(capacity.Claim(units, least, here.wanted, here.serving, here.leaving))
     return found

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from gpufn.compute.backend import BackendError, Observation, Phase
+from gpufn.compute.backend import Backend, BackendError, Observation, Phase
 from gpufn.controllers import task_progress
 from gpufn.controllers.context import Context
 from gpufn.controllers.launching import task_launch_request, telemetry_variables
+from gpufn.controllers.placing import lost_with
 from gpufn.controllers.plan import Terminate, Wait
 from gpufn.controllers.secrets import files_of, logins_of, of_task
 from gpufn.controllers.task_plan import (
@@ -35,8 +36,9 @@ from gpufn.controllers.task_plan import (
 )
 from gpufn.controllers.task_progress import BadProgress, Progress, Unreadable
 from gpufn.controllers.task_results import ResultKeeper
+from gpufn.model.cluster import Cluster
 from gpufn.model.errors import Stale
-from gpufn.model.instance import Failure
+from gpufn.model.instance import Failure, FailureKind
 from gpufn.model.secret import task_place
 from gpufn.model.task import Task, TaskPhase, TaskResult, TaskStatus, TaskWanted
 from gpufn.runtime.controller import Controller
@@ -99,7 +101,7 @@ class Tasks:
         except Stale:  # somebody wrote it while we looked: look again
             return 0.0
         except BackendError as error:
-            await self._note(task, f"{self._context.backend.name}: {error}")
+            await self._note(task, str(error))
             raise
 
     async def _settle(self, task: Task) -> float | None:
@@ -115,7 +117,8 @@ class Tasks:
     async def _forget(self, task: Task) -> None:
         """The row goes last: a crash leaves something to find."""
         for instance_id in task.instances:
-            await self._context.backend.forget(instance_id)
+            for _, backend in self._context.fleet.everywhere():  # of a past attempt nobody knows where it was
+                await backend.forget(instance_id)
         await self._keeper.forget(task.id)
         await self._context.task_files.remove(task.id)
         await self._context.db.run(lambda tx: _delete(tx, task))
@@ -124,7 +127,10 @@ class Tasks:
     async def _look(self, task: Task) -> TaskSight:
         if task.instance_id is None:
             return TaskSight(Observation(Phase.ABSENT))
-        seen = (await self._context.backend.observe([task.instance_id]))[task.instance_id]
+        cluster = self._context.fleet.clusters.get(task.cluster_id)
+        if cluster is None or cluster.is_lost:
+            return TaskSight(_with_its_cluster(task, cluster))
+        seen = (await self._backend(task).observe([task.instance_id]))[task.instance_id]
         if seen.phase not in (Phase.RUNNING, Phase.EXITED) or task.status.is_terminal or task.requeue is not None:
             return TaskSight(seen)
         try:
@@ -159,23 +165,29 @@ class Tasks:
                 return Done(task.ended(TaskStatus.COMPLETED, now), result=result)
             case Terminate():
                 if task.instance_id is not None:
-                    await self._context.backend.terminate(task.instance_id, grace=grace(task, self._limits))
+                    await self._backend(task).terminate(task.instance_id, grace=grace(task, self._limits))
                 return Done(task, again=step.wait)
             case Wait():
                 return Done(replace(task, detail=step.detail[:DETAIL_MAX]), again=step.seconds)
             case _:
                 return recorded(task, step, now)
 
+    def _backend(self, task: Task) -> Backend:
+        return self._context.fleet.backend(task.cluster_id)
+
     async def _start(self, task: Task, step: Start, now: datetime) -> Done:
+        cluster = self._context.fleet.clusters.get(task.cluster_id)
+        if cluster is None:
+            return Done(task)
         sealed, used = await self._context.db.run(
             lambda tx: (of_task(tx, task), telemetries.chosen(tx, task.nca_id, task.definition.telemetries))
         )
         files = files_of(self._context.keyring, sealed)
         directory = await self._context.task_files.prepare(task.id)
-        request = task_launch_request(task, self._context.cluster, directory, files, telemetry_variables(used))
+        request = task_launch_request(task, cluster, directory, files, telemetry_variables(used))
         if isinstance(request, Failure):
             return Done(task.ended(TaskStatus.ERRORED, now, request.message))
-        await self._context.backend.launch(replace(request, logins=logins_of(self._context.keyring, sealed)))
+        await self._backend(task).launch(replace(request, logins=logins_of(self._context.keyring, sealed)))
         note = "Starting the instance again, which was gone before it was seen to run" if step.again else None
         return Done(replace(task, launched_at=task.launched_at or now, updated_at=now), note=note)
 
@@ -211,6 +223,13 @@ class Tasks:
         after = replace(task, detail=detail[:DETAIL_MAX])
         if after.detail != task.detail:
             await self._context.db.run(lambda tx: tasks.save(tx, task, after))
+
+
+def _with_its_cluster(task: Task, cluster: Cluster | None) -> Observation:
+    """What counts as seen of a task whose cluster is lost: first that it is lost, then that nothing is left to end."""
+    if task.status.is_terminal or task.requeue is not None:
+        return Observation(Phase.ABSENT)
+    return Observation(Phase.EXITED, failure=Failure(FailureKind.LOST, lost_with(cluster)))
 
 
 def _delete(tx: Transaction, task: Task) -> None:

@@ -59,12 +59,11 @@ class Meter:
 
     def _spent(self, instance: Instance, since: datetime, now: datetime, loop_time: float) -> Usage:
         busy = self._context.load.busy(instance.version_id, now=loop_time)
-        gpu = self._context.cluster.gpu(instance.gpu)
-        shape = gpu.instance_type(instance.instance_type) if gpu is not None else None
+        found = self._context.fleet.clusters.shape(instance.gpu, instance.instance_type)
         return spent(
             instance,
             since,
             now,
-            gpus=shape.gpu_count if shape is not None else 0,
+            gpus=found[1].gpu_count if found is not None else 0,
             busy=busy is None or busy.get(instance.id, 0) > 0,
         )

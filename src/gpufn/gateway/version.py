@@ -155,15 +155,16 @@ def _call(item: Waiting) -> Call:
 def _heads(route: Route, instance: RouteInstance) -> tuple[bytes, bytes]:
     """The start of a request to ``instance``: for pexec with its request line, for direct mode without."""
     host = f"[{instance.host}]" if ":" in instance.host else instance.host
+    region = instance.region or route.region
     fields = {
         "Host": f"{host}:{instance.port}",
         "NVCF-FUNCTION-ID": route.function_id,
         "NVCF-FUNCTION-VERSION-ID": route.version_id,
         "NVCF-FUNCTION-NAME": route.function_name,
         "NVCF-MAX-RESPONSE-SIZE-BYTES": str(MAX_RESPONSE_SIZE),
-        "NVCF-BACKEND": route.backend,
+        "NVCF-BACKEND": instance.backend or route.backend,
         "NVCF-INSTANCETYPE": instance.instance_type,
-        "NVCF-REGION": route.region,
+        "NVCF-REGION": region,
         "NVCF-ENV": "",
         "NVCF-NSPECTID": "",
         "NVCF-INVOCATION-REGION": route.region,

@@ -54,6 +54,8 @@ class Placement:
     regions: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     availability_zones: tuple[str, ...] = ()
+    min_gpu_memory: str | None = None
+    """The least memory of all devices of an instance together, as ``40Gi``. gpufn's own."""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ class FailureKind(StrEnum):
     """No GPU (or port, or memory) is free for it."""
     LOST = "lost"
     """It vanished without a trace, e.g. with a reboot."""
+    CLUSTER = "cluster"
+    """Its whole cluster was lost. That says nothing about the instance, so it is no failed attempt."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class Instance:
     revision: int = 0
     phases: tuple[Mark, ...] = ()
     """When each phase of its start began."""
+    cluster_id: str = ""
+    """Where it was placed; empty before that, and for what was recorded when there was one cluster only."""
 
     @property
     def is_live(self) -> bool:

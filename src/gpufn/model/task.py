@@ -113,6 +113,8 @@ class Task:
     losses: int = 0
     """How many times its instance vanished."""
     instance_id: InstanceId | None = None
+    cluster_id: str = ""
+    """Where its instance was placed; empty without one, and for what was placed when there was one cluster only."""
     past_instances: tuple[InstanceId, ...] = ()
     """The instances of earlier attempts, whose logs are kept."""
     launched_at: datetime | None = None
@@ -152,10 +154,16 @@ class Task:
         """The instances of all attempts, the newest last."""
         return self.past_instances + ((self.instance_id,) if self.instance_id is not None else ())
 
-    def placed(self, instance_id: InstanceId, now: datetime) -> Task:
-        """The task with GPUs, and an instance to be launched."""
+    def placed(self, instance_id: InstanceId, cluster_id: str, now: datetime) -> Task:
+        """The task with GPUs of a cluster, and an instance to be launched."""
         return replace(
-            self, phase=TaskPhase.PLACED, attempt=self.attempt + 1, instance_id=instance_id, detail="", updated_at=now
+            self,
+            phase=TaskPhase.PLACED,
+            attempt=self.attempt + 1,
+            instance_id=instance_id,
+            cluster_id=cluster_id,
+            detail="",
+            updated_at=now,
         )
 
     def ended(self, outcome: TaskStatus, now: datetime, error: str | None = None) -> Task:
@@ -168,6 +176,7 @@ class Task:
             self,
             phase=TaskPhase.QUEUED,
             instance_id=None,
+            cluster_id="",
             past_instances=self.instances,
             launched_at=None,
             started_at=None,

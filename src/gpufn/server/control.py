@@ -21,6 +21,7 @@ from gpufn.compute import gpus
 from gpufn.compute.backend import BackendError
 from gpufn.compute.catalog import Catalog
 from gpufn.compute.docker.backend import DockerBackend
+from gpufn.compute.fleet import Fleet
 from gpufn.compute.local import LocalBackend
 from gpufn.compute.probes import probe
 from gpufn.compute.process import ProcessBackend
@@ -37,8 +38,9 @@ from gpufn.runtime.supervisor import Supervisor
 from gpufn.scaling.load import LoadBoard
 from gpufn.server import bootstrap
 from gpufn.server.data import DataDirectory
+from gpufn.server.inside import Inside
 from gpufn.settings import Settings, load_issuers
-from gpufn.store import migrate
+from gpufn.store import clusters, migrate
 from gpufn.store.database import Database, Sqlite
 from gpufn.store.objects import open_objects
 from gpufn.store.opening import OpenDatabase, open_database
@@ -75,18 +77,15 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     keyring, signer = data.keyring(), _signer(settings, data)
     hints, load, feed = Hints(), LoadBoard(started=loop_now()), Retained[Message]()
     objects = open_objects(settings.objects.url, data.objects)
-    devices = gpus.detect()
-    cluster = gpus.local_cluster(settings.cluster, devices)
     async with Supervisor() as outer:
-        backend = _backend(settings, data, gpus.Devices(devices), outer)
+        fleet, backend = await _fleet(settings, data, db, outer)
         shared = ControllersContext(
             db,
-            backend,
+            fleet,
             probe,
             hints,
             load,
             feed,
-            cluster,
             settings.controllers,
             keyring,
             objects,
@@ -107,10 +106,23 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
                 yield role
             leave = role.hands_over
         finally:
-            await backend.close(terminate=not leave)
+            await fleet.close(terminate=not leave)
             if not leave:
                 await _record_stopped(db)
             await db.close()
+
+
+async def _fleet(
+    settings: Settings, data: DataDirectory, db: Database, tasks: Supervisor
+) -> tuple[Fleet, LocalBackend]:
+    """The clusters that are registered, with this machine as it is now."""
+    devices = gpus.detect()
+    local = gpus.local_cluster(settings.cluster, devices)
+    backend = _backend(settings, data, gpus.Devices(devices), tasks)
+    await db.run(lambda tx: clusters.ensure_local(tx, local))
+    fleet = Fleet(local, backend, owns=backend.owns)
+    fleet.learn(await db.run(clusters.every))
+    return fleet, backend
 
 
 def _api_context(
@@ -126,11 +138,11 @@ def _api_context(
         db,
         shared.hints,
         shared.load,
-        shared.cluster,
+        shared.fleet,
         data.pepper(),
         shared.keyring,
         signer,
-        backend,
+        Inside(db, shared.fleet),
         shared.objects,
         started_at=utc_now(),
         registries=with_custom(settings.registries.custom),

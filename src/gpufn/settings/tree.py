@@ -234,6 +234,13 @@ class ClusterSettings:
     """First part of instance-type names: ``ON-PREM.GPU.H100_1x``."""
     region: str = "local"
     """Shown to instances as NVCF_REGION."""
+    zone: str = ""
+    """Its availability zone. Empty: its name."""
+    attributes: str = ""
+    """What a specification may ask of it by ``attributes``: names, separated by commas."""
+    stands_for_any: bool = True
+    """While it is the only cluster, take it for any cluster, region, zone and attribute that a specification names, so
+    that one written for NVCF runs here. Where there are more, names mean what they say."""
     emulate_gpus: bool = True
     """Offer emulated GPUs where real ones are missing, so that specifications written for NVCF deploy anywhere."""
 

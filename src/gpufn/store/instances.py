@@ -58,6 +58,22 @@ def live_ids(tx: sa.Connection) -> Sequence[InstanceId]:
     return [InstanceId(i) for i in found]
 
 
+def live_in(tx: sa.Connection, cluster_ids: Sequence[str]) -> Sequence[InstanceId]:
+    """Those that were placed in one of the clusters; an empty id is the local one's."""
+    found = tx.execute(sa.select(table.c.id).where(table.c.status.not_in(ENDED), table.c.cluster_id.in_(cluster_ids)))
+    return [InstanceId(i) for i in found.scalars()]
+
+
+def held(tx: sa.Connection) -> list[tuple[str, str, str, int]]:
+    """What live instances hold: (cluster, GPU, instance type, how many), of those that were placed."""
+    query = (
+        sa.select(table.c.cluster_id, table.c.gpu, table.c.instance_type, sa.func.count())
+        .where(table.c.status.not_in(ENDED), sa.or_(table.c.cluster_id != "", table.c.status != InstanceStatus.PENDING))
+        .group_by(table.c.cluster_id, table.c.gpu, table.c.instance_type)
+    )
+    return [(cluster, gpu, kind, count) for cluster, gpu, kind, count in tx.execute(query)]
+
+
 def live_version_ids(tx: sa.Connection) -> Sequence[str]:
     """The versions, existing or not, that live instances name."""
     return tx.execute(sa.select(table.c.version_id).distinct().where(table.c.status.not_in(ENDED))).scalars().all()
@@ -83,23 +99,25 @@ class Counts(NamedTuple):
     leaving: int = 0
     """Not wanted any more."""
 
-
-def live_counts(tx: sa.Connection, gpu: str) -> dict[str, Counts]:
-    """By GPU specification, what lives on ``gpu``."""
-    query = (
-        sa.select(table.c.specification_id, table.c.instance_type, table.c.wanted, table.c.status, sa.func.count())
-        .where(table.c.status.not_in(ENDED), table.c.gpu == gpu)
-        .group_by(table.c.specification_id, table.c.instance_type, table.c.wanted, table.c.status)
-    )
-    found: dict[str, Counts] = {}
-    for spec_id, instance_type, wanted, status, count in tx.execute(query):
-        _, live, serving, leaving = found.get(spec_id, Counts(instance_type))
-        found[spec_id] = Counts(
-            instance_type,
-            live + count * wanted,
-            serving + count * (wanted and status in SERVING),
-            leaving + count * (not wanted),
+    def plus(self, other: Counts) -> Counts:
+        """Both together."""
+        return Counts(
+            other.instance_type,
+            self.wanted + other.wanted,
+            self.serving + other.serving,
+            self.leaving + other.leaving,
         )
+
+
+def live_counts(tx: sa.Connection, gpu: str) -> dict[tuple[str, str], Counts]:
+    """By GPU specification and cluster, what lives on ``gpu``."""
+    of = (table.c.specification_id, table.c.cluster_id, table.c.instance_type, table.c.wanted, table.c.status)
+    query = sa.select(*of, sa.func.count()).where(table.c.status.not_in(ENDED), table.c.gpu == gpu).group_by(*of)
+    found: dict[tuple[str, str], Counts] = {}
+    for spec_id, cluster_id, kind, wanted, status, count in tx.execute(query):
+        serving = count * (wanted and status in SERVING)
+        more = Counts(kind, count * wanted, serving, count * (not wanted))
+        found[spec_id, cluster_id] = found.get((spec_id, cluster_id), Counts(kind)).plus(more)
     return found
 
 

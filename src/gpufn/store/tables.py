@@ -127,6 +127,7 @@ instances = sa.Table(
     sa.Column("ended_at", UtcDateTime, index=True),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("phases", JsonOf(tuple[Mark, ...]), nullable=False, server_default="[]"),
+    sa.Column("cluster_id", sa.String(36), nullable=False, server_default=""),
 )
 
 # Usage outlives what used it, so nothing here is a foreign key.

@@ -46,6 +46,7 @@ tasks = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("ended_at", UtcDateTime, index=True),
     sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("cluster_id", sa.String(36), nullable=False, server_default=""),
     # The queue of one GPU, its deadlines, and the pages of one account: each is read from an index, whatever waits.
     sa.Index("ix_tasks_queue", "phase", "gpu", "queued_at", "id"),
     sa.Index("ix_tasks_deadline", "phase", "gpu", "queued_until"),

@@ -140,10 +140,20 @@ def busy_gpus(tx: sa.Connection) -> Sequence[str]:
     return sorted(found)
 
 
-def live_instances(tx: sa.Connection) -> Sequence[InstanceId]:
-    """The instances of tasks that have, or may have, something running."""
-    found = tx.execute(sa.select(table.c.instance_id).where(table.c.phase == TaskPhase.PLACED)).scalars()
-    return [InstanceId(i) for i in found if i is not None]
+def live_in(tx: sa.Connection, cluster_ids: Sequence[str]) -> Sequence[InstanceId]:
+    """The instances of tasks that have, or may have, something running in one of the clusters."""
+    query = sa.select(table.c.instance_id).where(table.c.phase == TaskPhase.PLACED, table.c.cluster_id.in_(cluster_ids))
+    return [InstanceId(i) for i in tx.execute(query).scalars() if i is not None]
+
+
+def held(tx: sa.Connection) -> list[tuple[str, str, int]]:
+    """The devices that tasks hold: (cluster, GPU, how many)."""
+    query = (
+        sa.select(table.c.cluster_id, table.c.gpu, sa.func.sum(table.c.units))
+        .where(table.c.phase == TaskPhase.PLACED)
+        .group_by(table.c.cluster_id, table.c.gpu)
+    )
+    return [(cluster, gpu, int(units)) for cluster, gpu, units in tx.execute(query)]
 
 
 def unsettled(tx: sa.Connection, ended_before: datetime, *, limit: int) -> Sequence[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gpufn.model.cluster import Cluster, Gpu
 from gpufn.wire.base import Wire
 
@@ -11,6 +13,12 @@ class SupportedGpuDto(Wire):
 
     gpu: str
     backend: str
+
+    @staticmethod
+    def every(clusters: Sequence[Cluster]) -> tuple[SupportedGpuDto, ...]:
+        """Each pair once."""
+        pairs = dict.fromkeys((gpu.name, cluster.group_name) for cluster in clusters for gpu in cluster.gpus)
+        return tuple(SupportedGpuDto(gpu=gpu, backend=group) for gpu, group in pairs)
 
 
 class InstanceTypeDto(Wire):
@@ -62,15 +70,34 @@ class ClusterGroupDto(Wire):
     clusters: tuple[ClusterDto, ...]
 
     @staticmethod
-    def of(cluster: Cluster, nca_id: str) -> ClusterGroupDto:
+    def of(members: Sequence[Cluster]) -> ClusterGroupDto:
+        """The group of these clusters, of which there is at least one."""
+        first = members[0]
         return ClusterGroupDto(
-            id=cluster.group_id,
-            name=cluster.group_name,
-            nca_id=nca_id,
-            authorized_nca_ids=("*",),
-            gpus=tuple(GpuDto.of(gpu) for gpu in cluster.gpus),
-            clusters=(ClusterDto(id=cluster.id, name=cluster.name),),
+            id=first.group_id,
+            name=first.group_name,
+            nca_id=first.nca_id,
+            authorized_nca_ids=tuple(dict.fromkeys(a for c in members for a in c.authorized)),
+            gpus=merged(members),
+            clusters=tuple(ClusterDto(id=c.id, name=c.name, k8s_version=c.details.get("k8sVersion")) for c in members),
         )
+
+
+def merged(members: Sequence[Cluster]) -> tuple[GpuDto, ...]:
+    """The GPUs of all of them by name: capacities add up, and instance types are those of any. A name is emulated when
+    nobody has it for real.
+    """
+    found: dict[str, GpuDto] = {}
+    for gpu in (gpu for cluster in members for gpu in cluster.gpus):
+        new, old = GpuDto.of(gpu), found.get(gpu.name)
+        if old is not None and (old.emulated, new.emulated) == (False, True):
+            continue
+        if old is not None and old.emulated == new.emulated:
+            types = {t.name: t for t in (*new.instance_types, *old.instance_types)}
+            both = {"capacity": old.capacity + new.capacity, "instance_types": tuple(types.values())}
+            new = new.model_copy(update=both)
+        found[gpu.name] = new
+    return tuple(found.values())
 
 
 class ClusterGroupsResponse(Wire):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpufn.model.cluster import Cluster
+from gpufn.model.cluster import Clusters
 from gpufn.model.deployment import Deployment, GpuSpecification
 from gpufn.model.status import Condition, HealthInfo
 from gpufn.wire.autoscaling import AutoscalingConfigurationDto
@@ -28,6 +28,7 @@ class GpuSpecificationDto(Wire):
     regions: tuple[str, ...] | None = None
     attributes: tuple[str, ...] | None = None
     availability_zones: tuple[str, ...] | None = None
+    min_gpu_memory: str | None = None
     autoscaling_configuration: AutoscalingConfigurationDto | None = None
     cpu_arch: str | None = None
     os: str | None = None
@@ -37,9 +38,9 @@ class GpuSpecificationDto(Wire):
     gpu_memory: str | None = None
 
     @staticmethod
-    def of(spec: GpuSpecification, cluster: Cluster) -> GpuSpecificationDto:
-        gpu = cluster.gpu(spec.gpu)
-        known = gpu.instance_type(spec.instance_type) if gpu else None
+    def of(spec: GpuSpecification, clusters: Clusters) -> GpuSpecificationDto:
+        found = clusters.shape(spec.gpu, spec.instance_type)
+        known = found[1] if found is not None else None
         place = spec.placement
         return GpuSpecificationDto(
             gpu_specification_id=spec.id,
@@ -54,6 +55,7 @@ class GpuSpecificationDto(Wire):
             regions=place.regions or None,
             attributes=place.attributes or None,
             availability_zones=place.availability_zones or None,
+            min_gpu_memory=place.min_gpu_memory,
             autoscaling_configuration=AutoscalingConfigurationDto.of(spec.autoscaling) if spec.autoscaling else None,
             cpu_arch=known.cpu_arch if known else None,
             os=known.os if known else None,
@@ -102,7 +104,7 @@ class FunctionDeploymentDto(Wire):
     last_updated_at: Timestamp
 
     @staticmethod
-    def of(deployment: Deployment, name: str, condition: Condition, cluster: Cluster) -> FunctionDeploymentDto:
+    def of(deployment: Deployment, name: str, condition: Condition, clusters: Clusters) -> FunctionDeploymentDto:
         return FunctionDeploymentDto(
             deployment_id=deployment.id,
             function_id=deployment.function_id,
@@ -110,7 +112,7 @@ class FunctionDeploymentDto(Wire):
             function_name=name,
             nca_id=deployment.nca_id,
             function_status=condition.status.value,
-            deployment_specifications=tuple(GpuSpecificationDto.of(s, cluster) for s in deployment.specifications),
+            deployment_specifications=tuple(GpuSpecificationDto.of(s, clusters) for s in deployment.specifications),
             health_info=tuple(HealthInfoDto.of(h) for h in condition.health) or None,
             created_at=deployment.created_at,
             last_updated_at=deployment.updated_at,

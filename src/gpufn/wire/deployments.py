@@ -39,6 +39,7 @@ Names = Annotated[
 Minimum = Annotated[Int, Field(ge=0)]
 Maximum = Annotated[Int, Field(gt=0)]
 Concurrency = Annotated[Int, Field(ge=1, le=MAX_CONCURRENCY)]
+Memory = Annotated[str, Field(max_length=16, pattern=r"^[0-9]+ *([KMGT]i?B?)?$")]
 Name = Annotated[str, Field(max_length=256), AfterValidator(_not_blank)]
 
 
@@ -54,6 +55,8 @@ class GpuSpecificationRequest(Wire):
     regions: Names = ()
     attributes: Names = ()
     availability_zones: Names = ()
+    min_gpu_memory: Annotated[Memory | None, BeforeValidator(absent_if_blank)] = None
+    """The least GPU memory of an instance, all its devices together. gpufn's own."""
     max_request_concurrency: Concurrency | None = None
     preferred_order: Annotated[Int, Field(ge=1, le=99)] | None = None
     configuration: Any = None

@@ -28,6 +28,9 @@ class RouteInstance(Wire):
     instance_type: str
     shared_dir: str
     """Where the instance sees ``inputAssets`` and ``response``: ``/var/inf`` in a container."""
+    backend: str = ""
+    """The group of its cluster, and below its region; empty: as the route says."""
+    region: str = ""
 
 
 class Route(Wire):

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from gpufn.model.cluster import Cluster
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gpufn.model.cluster import Cluster, Clusters
 from gpufn.wire.base import Wire
 
-PROVIDER = "ON-PREM"
+
+class Range(NamedTuple):
+    """How many instances are in use at least, and at most."""
+
+    least: int
+    most: int
+
+    def plus(self, other: Range) -> Range:
+        """Both together."""
+        return Range(self.least + other.least, self.most + other.most)
 
 
 class GpuPlacementDto(Wire):
@@ -31,21 +43,33 @@ class GpuUsageDto(Wire):
     placements: tuple[GpuPlacementDto, ...]
 
     @staticmethod
-    def of(cluster: Cluster, gpu: str, instance_type: str, *, least: int, most: int) -> GpuUsageDto:
-        """All of it is in the one cluster there is."""
-        place = GpuPlacementDto(
-            cluster_id=cluster.id,
-            cluster=cluster.name,
-            cluster_group_id=cluster.group_id,
-            cluster_group=cluster.group_name,
-            cloud_provider=PROVIDER,
-            region=cluster.region,
-            current_max_usage=most,
-            current_min_usage=least,
-        )
+    def of(clusters: Clusters, gpu: str, instance_type: str, uses: Mapping[str, Range]) -> GpuUsageDto:
+        """``uses`` by cluster id; what is not placed yet (an empty id) is shown in the first cluster that has it."""
+        first = next((c for c in clusters.all if c.gpu(gpu) is not None), clusters.local)
+        at: dict[str, Range] = {}
+        for cluster_id, use in uses.items():
+            cluster = (clusters.get(cluster_id) if cluster_id else None) or first
+            at[cluster.id] = at.get(cluster.id, Range(0, 0)).plus(use)
         return GpuUsageDto(
-            gpu=gpu, instance_type=instance_type, current_max_usage=most, current_min_usage=least, placements=(place,)
+            gpu=gpu,
+            instance_type=instance_type,
+            current_max_usage=sum(use.most for use in uses.values()),
+            current_min_usage=sum(use.least for use in uses.values()),
+            placements=tuple(_place(clusters.get(where) or first, use) for where, use in at.items()),
         )
+
+
+def _place(cluster: Cluster, use: Range) -> GpuPlacementDto:
+    return GpuPlacementDto(
+        cluster_id=cluster.id,
+        cluster=cluster.name,
+        cluster_group_id=cluster.group_id,
+        cluster_group=cluster.group_name,
+        cloud_provider=cluster.provider,
+        region=cluster.region,
+        current_max_usage=use.most,
+        current_min_usage=use.least,
+    )
 
 
 class GpuUsageResponse(Wire):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpufn.model.cluster import Cluster
+from gpufn.model.cluster import Clusters
 from gpufn.model.instance import Instance, InstanceStatus
 from gpufn.model.startup import spans
 from gpufn.wire.base import Wire
@@ -39,11 +39,12 @@ class ActiveInstanceDto(Wire):
     instance_updated_at: Timestamp
 
     @staticmethod
-    def of(instance: Instance, cluster: Cluster) -> ActiveInstanceDto | None:
+    def of(instance: Instance, clusters: Clusters) -> ActiveInstanceDto | None:
         """None for an instance that has ended: those are not listed."""
         status = _SHOWN.get(instance.status)
         if status is None:
             return None
+        cluster = clusters.get(instance.cluster_id) or clusters.local
         return ActiveInstanceDto(
             instance_id=instance.id,
             function_id=instance.function_id,
@@ -80,11 +81,12 @@ class SkywayInstanceDto(Wire):
     container_name: str
 
     @staticmethod
-    def of(instance: Instance, cluster: Cluster) -> SkywayInstanceDto | None:
+    def of(instance: Instance, clusters: Clusters) -> SkywayInstanceDto | None:
         """None for an instance that has ended."""
         state = _SHOWN.get(instance.status)
         if state is None:
             return None
+        cluster = clusters.get(instance.cluster_id) or clusters.local
         return SkywayInstanceDto(
             instance_id=instance.id,
             state=state,
@@ -120,6 +122,8 @@ class InstanceDto(Wire):
     gpu_specification_id: str
     gpu: str
     instance_type: str
+    cluster: str | None = None
+    """The name of its cluster; none before it is placed."""
     status: str
     wanted: bool
     detail: str
@@ -134,7 +138,8 @@ class InstanceDto(Wire):
     """Where the time of its start went, or goes."""
 
     @staticmethod
-    def of(instance: Instance) -> InstanceDto:
+    def of(instance: Instance, clusters: Clusters) -> InstanceDto:
+        cluster = clusters.get(instance.cluster_id) if instance.cluster_id else None
         failure = instance.failure
         return InstanceDto(
             instance_id=instance.id,
@@ -142,6 +147,7 @@ class InstanceDto(Wire):
             gpu_specification_id=instance.specification_id,
             gpu=instance.gpu,
             instance_type=instance.instance_type,
+            cluster=cluster.name if cluster is not None else None,
             status=instance.status.value,
             wanted=instance.wanted,
             detail=instance.detail,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpufn.model.cluster import Cluster
+from gpufn.model.cluster import Clusters
 from gpufn.model.task import ResultFile, Task, TaskEvent, TaskPhase, TaskResult, TaskStatus
 from gpufn.wire.base import Wire
 from gpufn.wire.instances import CONTAINER, SkywayInstanceDto
@@ -38,10 +38,11 @@ class TaskInstanceDto(Wire):
     instance_updated_at: Timestamp
 
     @staticmethod
-    def of(task: Task, cluster: Cluster) -> tuple[TaskInstanceDto, ...] | None:
+    def of(task: Task, clusters: Clusters) -> tuple[TaskInstanceDto, ...] | None:
         """The instance of a task that has one and has not ended; else None: terminal tasks list none."""
         if task.phase is not TaskPhase.PLACED or task.instance_id is None or task.status.is_terminal:
             return None
+        cluster = clusters.get(task.cluster_id) or clusters.local
         moment = task.started_at or task.launched_at or task.updated_at
         return (
             TaskInstanceDto(
@@ -60,7 +61,7 @@ class TaskInstanceDto(Wire):
         )
 
 
-def skyway_instances(task: Task, cluster: Cluster) -> tuple[SkywayInstanceDto, ...]:
+def skyway_instances(task: Task, clusters: Clusters) -> tuple[SkywayInstanceDto, ...]:
     """The live instance of a task as ngcsdk lists it; its pod and container are itself (clusters page, section 8)."""
     return tuple(
         SkywayInstanceDto(
@@ -71,7 +72,7 @@ def skyway_instances(task: Task, cluster: Cluster) -> tuple[SkywayInstanceDto, .
             pod_name=shown.instance_id,
             container_name=CONTAINER,
         )
-        for shown in TaskInstanceDto.of(task, cluster) or ()
+        for shown in TaskInstanceDto.of(task, clusters) or ()
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from gpufn.store import invocation_tables, task_tables  # noqa: F401 - each registers its tables
+from gpufn.store import cluster_tables, invocation_tables, task_tables  # noqa: F401 - each registers its tables
 from gpufn.store.tables import metadata
 
 connection = context.config.attributes["connection"]

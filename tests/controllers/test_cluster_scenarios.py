@@ -1,0 +1,141 @@
+"""Functions and tasks over several clusters, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from control_world import BEGIN, CLUSTER, H100, ControlWorld, a_context, a_spec, a_version
+
+from gpufn.compute.fake import FakeBackend, GoesSilent
+from gpufn.controllers.context import Context
+from gpufn.model.cluster import Cluster, ClusterKind, Connection, Gpu, Health, InstanceType
+from gpufn.model.deployment import Placement
+from gpufn.model.function import Health as HealthCheck
+from gpufn.model.instance import Address
+from gpufn.model.why import Backlog, of_version
+from gpufn.runtime.supervisor import Supervisor
+from gpufn.store import clusters as stored
+
+pytestmark = pytest.mark.looptime
+
+
+def a_host(name: str, capacity: int = 1) -> Cluster:
+    """A Docker host with real H100."""
+    return Cluster(
+        id=f"id-{name}",
+        name=name,
+        group_id="racks",
+        group_name="racks",
+        region="us-east-1",
+        gpus=(Gpu("H100", capacity, (InstanceType(H100, "ON-PREM.GPU.H100", 1, "one H100", gpu_memory="80Gi"),)),),
+        kind=ClusterKind.DOCKER,
+        connection=Connection("tcp://x:1", "x", "x", shares_files=True),
+        health=Health(seen_at=BEGIN),
+    )
+
+
+class Clustered(ControlWorld):
+    """Three clusters: the local one, which has no GPU, and the hosts east and west."""
+
+    def __init__(self, context: Context, local: FakeBackend, hosts: dict[str, GoesSilent]) -> None:
+        super().__init__(context, local)
+        self.hosts = hosts
+
+    async def where(self) -> list[str]:
+        """The clusters of the live instances."""
+        return sorted(i.cluster_id for i in await self.live())
+
+
+@asynccontextmanager
+async def clustered(capacity: int = 1) -> AsyncIterator[Clustered]:
+    hosts = {name: GoesSilent(host=f"10.0.0.{n}", stop=1) for n, name in enumerate(("east", "west"), 1)}
+    local = FakeBackend()
+    context = a_context(local)
+
+    async def probe(health: HealthCheck, address: Address) -> str | None:
+        answers = [await one.probe(health, address) for one in (local, *hosts.values())]
+        return None if None in answers else "connection refused"
+
+    context = replace(context, probe=probe)
+    known = [replace(CLUSTER, gpus=()), *(a_host(name, capacity) for name in hosts)]
+    for cluster in known:
+        await context.db.run(lambda tx, one=cluster: stored.insert(tx, one))  # type: ignore[misc]
+    context.fleet.learn(known)
+    for name, backend in hosts.items():
+        context.fleet.attach(f"id-{name}", backend)
+    world = Clustered(context, local, hosts)
+    async with Supervisor() as tasks:
+        tasks.start(world.controllers.run(), name="controllers", essential=True)
+        tasks.start(world.gateway(), name="gateway", essential=True)
+        await world.create(a_version())
+        yield world
+    await context.db.close()
+
+
+async def test_instances_are_spread_and_served_where_they_are() -> None:
+    """Each goes where there is room, and gateways are told the address and the group of its own cluster."""
+    async with clustered() as world:
+        await world.deploy(a_spec(2, 2))
+        await world.until_status("ACTIVE")
+
+        assert await world.where() == ["id-east", "id-west"]
+        route = world.route()
+        assert route is not None
+        assert {(i.host, i.backend, i.region) for i in route.instances} == {  # type: ignore[union-attr]
+            ("10.0.0.1", "racks", "us-east-1"),
+            ("10.0.0.2", "racks", "us-east-1"),
+        }
+
+
+async def test_what_finds_no_room_waits_and_says_for_which_gpu() -> None:
+    """No attempt is counted while an instance waits; it is placed as soon as a GPU is free."""
+    async with clustered() as world:
+        deployment = await world.deploy(a_spec(3, 3))
+        await world.until(lambda: sum(len(h.launches) for h in world.hosts.values()) == 2)
+        await world.until_live(3)
+        await world.until_status("DEPLOYING")
+
+        own = await world.instances()
+        told = of_version("echo", deployment, own, Backlog()).sentence
+        assert f"waiting for {H100}: east has 0 of 1 free; west has 0 of 1 free; local has no {H100}" in told
+        await world.resize(2, 2)
+        await world.until_status("ACTIVE")
+        await world.until_live(2)
+
+
+async def test_a_specification_is_placed_by_what_it_names() -> None:
+    """A named cluster is the only one that is used, however full."""
+    async with clustered(capacity=4) as world:
+        await world.deploy(replace(a_spec(3, 3), placement=Placement(clusters=("west",))))
+        await world.until_status("ACTIVE")
+
+        assert await world.where() == ["id-west"] * 3
+
+
+async def test_an_undeployed_function_is_ended_where_it_runs() -> None:
+    """Nothing is left on any host."""
+    async with clustered() as world:
+        await world.deploy(a_spec(2, 2))
+        await world.until_status("ACTIVE")
+        await world.undeploy()
+        await world.until_live(0)
+
+        assert [await host.list() for host in world.hosts.values()] == [[], []]
+
+
+async def test_what_nobody_wants_is_ended_on_every_host() -> None:
+    """An instance that runs in another cluster than the one that is recorded is nobody's."""
+    async with clustered() as world:
+        await world.deploy(replace(a_spec(), placement=Placement(clusters=("east",))))
+        await world.until_status("ACTIVE")
+        await world.hosts["west"].launch(world.hosts["east"].launches[0])
+        assert len(await world.hosts["west"].list()) == 1
+
+        async def gone() -> bool:
+            return not await world.hosts["west"].list()
+
+        await world.until(gone)
+        assert len(await world.hosts["east"].list()) == 1
