@@ -182,5 +182,9 @@ class Backend(Protocol):
         ...
 
 
+def nobody(instance_id: InstanceId) -> None:
+    """Whom a backend tells that something is seen anew of an instance, where nobody wants to know."""
+
+
 class BackendError(Exception):
     """A backend could not carry out a verb. Never shown as it is; controllers retry and keep it as a reason."""

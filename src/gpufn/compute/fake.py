@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gpufn.compute.backend import BackendError, ExecResult, Files, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute.backend import BackendError, ExecResult, Files, LaunchRequest, LogLine, Observation, Phase, nobody
 from gpufn.compute.task_files import FoundFile
 from gpufn.model.function import Health
 from gpufn.model.ids import InstanceId
@@ -70,6 +70,8 @@ class FakeBackend:
         self.secrets: dict[InstanceId, Files] = {}
         """What each finds in /var/secrets."""
         self._logs: dict[InstanceId, _Log] = {}
+        self.tell: Callable[[InstanceId], None] = nobody
+        """Called with each instance of which something can be seen anew."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} instances={len(self.instances)} launches={len(self.launches)}>"
@@ -207,6 +209,7 @@ class FakeBackend:
         self.instances[instance_id].unhealthy = reason
 
     def _changed(self, instance_id: InstanceId) -> None:
+        self.tell(instance_id)
         log = self._logs.get(instance_id)
         if log is not None:
             log.changed.set()

@@ -16,7 +16,7 @@ import hashlib
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from gpufn.compute import process_exec, process_record, process_tree, secret_files
-from gpufn.compute.backend import BackendError, ExecResult, Files, LaunchRequest, LogLine, Observation, Phase
+from gpufn.compute.backend import BackendError, ExecResult, Files, LaunchRequest, LogLine, Observation, Phase, nobody
 from gpufn.compute.catalog import Catalog
 from gpufn.compute.gpus import Devices
 from gpufn.compute.images import BrokenImage
@@ -65,11 +65,14 @@ class ProcessBackend:
         catalog: Catalog,
         supervisor: Supervisor,
         devices: Devices | None = None,
+        tell: Callable[[InstanceId], None] = nobody,
     ) -> None:
+        """``tell`` is called with each instance that has begun to run, or has ended, as soon as that is known."""
         data = data.resolve()
         self.installation = hashlib.sha256(str(data).encode()).hexdigest()[:32]
         """The mark of everything that this data directory started."""
         self._settings, self._catalog, self._supervisor = settings, catalog, supervisor
+        self._tell = tell
         self._data, self._instances, self._logs = data, data / "instances", data / "logs"
         self._devices = Devices() if devices is None else devices
         self._records: dict[InstanceId, Record] = {}
@@ -298,6 +301,7 @@ class ProcessBackend:
         finally:
             os.close(descriptor)
         self._note(record)
+        self._tell(record.id)
 
     async def _watch(self, instance_id: InstanceId, *, adopted: bool = False) -> None:
         """Wait for the end of its first process, then end what it left behind."""
@@ -318,6 +322,7 @@ class ProcessBackend:
         self._devices.release(instance_id)
         self._details.pop(instance_id, None)
         self._note(self._records[instance_id].ended(failure))
+        self._tell(instance_id)
         log.info("instance ended", instance=instance_id, reason=failure.message)
 
     async def _stop(self, record: Record) -> None:

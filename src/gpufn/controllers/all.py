@@ -23,7 +23,8 @@ class Controllers:
 
     Hints: ``instance``, ``deployment``, ``version`` and ``key`` carry ids of those; ``load`` and ``secret`` carry
     the id of a version whose load, or whose secrets, have changed; ``client`` the id of a client of an account;
-    ``task`` the id of a task, ``task-queue`` the name of a GPU that tasks wait for.
+    ``seen`` the id of an instance of which a backend sees something new; ``task`` the id of a task, ``task-queue`` the
+    name of a GPU that tasks wait for.
     """
 
     def __init__(self, context: Context) -> None:
@@ -50,6 +51,7 @@ class Controllers:
         context.hints.on("load", self.autoscaler.controller.hint)
         context.hints.on("task-secret", self.secrets.controller.hint)
         context.hints.on("task", self.tasks.controller.hint)
+        context.hints.on("seen", self.tasks.hint_instance)
         context.hints.on("task-queue", self.task_queue.hint_gpu)
         context.hints.on("deployment", self.task_queue.hint_functions)
 

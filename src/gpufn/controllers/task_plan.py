@@ -1,8 +1,8 @@
 """The next step of one placed task, decided from what is wanted, recorded and seen. Pure.
 
 An outcome is recorded first, then the instance is ended, then the GPUs are free: whichever of the three a crash falls
-between, the outcome is not lost and nothing is left running. What is to be queued again is marked first (``Evict``) in
-the same way.
+between, the outcome is not lost and nothing is left running. Where the instance has ended by itself its GPUs are free
+with the outcome. What is to be queued again is marked first (``Evict``) in the same way.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ class Evict:
 
 @dataclass(frozen=True)
 class QueueAgain:
-    """Its instance is gone: back into the queue."""
+    """Nothing of its instance runs: back into the queue."""
 
 
 @dataclass(frozen=True)
 class Free:
-    """Its instance is gone, and it has its outcome: it holds nothing any more."""
+    """Nothing of its instance runs, and it has its outcome: it holds nothing any more."""
 
 
 TaskStep: TypeAlias = Start | Beat | Report | End | Keep | Evict | QueueAgain | Free | Terminate | Wait
@@ -134,7 +134,7 @@ def grace(task: Task, limits: TaskLimits) -> float:
 
 
 def _finish(task: Task, sight: TaskSight, now: datetime) -> TaskStep:
-    if sight.observation.phase is Phase.ABSENT:
+    if sight.observation.phase in (Phase.ABSENT, Phase.EXITED):
         return Free() if task.status.is_terminal else QueueAgain()
     has_run = sight.observation.phase is Phase.RUNNING
     if task.outcome is TaskStatus.COMPLETED and has_run and now - task.updated_at < LINGER:

@@ -72,8 +72,7 @@ class TaskQueue:
     async def reconcile(self, gpu: str) -> float | None:
         """One pass."""
         now = self._context.now()
-        images = await self._context.db.run(lambda tx: [t.definition.container_image for t in _next(tx, gpu)])
-        only = {image or "": await self._context.fleet.holders(image or "") for image in images}
+        only = await self._holders(gpu)
         outcome = await self._context.db.run(lambda tx: self._pass(tx, gpu, only, now))
         for task_id in (*outcome.placed, *outcome.evicted):
             self._context.hints.hint("task", task_id)
@@ -82,6 +81,15 @@ class TaskQueue:
         if outcome.expired:
             log.info("tasks waited too long", gpu=gpu, tasks=outcome.expired)
         return outcome.again
+
+    async def _holders(self, gpu: str) -> Holders:
+        """Who has the images of those that may be placed next; where there is one cluster, nobody asks."""
+        clusters = self._context.fleet.clusters.all
+        if len(clusters) == 1:
+            return {}
+        most = min(BATCH, sum(found.capacity for c in clusters if (found := c.gpu(gpu)) is not None))
+        images = await self._context.db.run(lambda tx: {_image(task) for task in tasks.waiting(tx, gpu, limit=most)})
+        return {image: await self._context.fleet.holders(image) for image in images}
 
     def _pass(self, tx: Transaction, name: str, only: Holders, now: datetime) -> Outcome:
         expired = tasks.waited_too_long(tx, name, now, limit=BATCH)
@@ -92,25 +100,34 @@ class TaskQueue:
         offers = {c.id: gpu for c in clusters.all if _takes_tasks(c) and (gpu := c.gpu(name)) is not None}
         if not offers:  # nobody has it: what waits for it waits until somebody does, or its time is over
             return Outcome(expired=len(expired), again=_until(tasks.next_deadline(tx, name), now))
-        placed = [t for t in tasks.placed(tx, name) if (t.cluster_id or clusters.local.id) in offers]
         devices = sum(gpu.capacity for gpu in offers.values())
-        there = capacity.room(devices, claims(tx, name, clusters, offers), sum(t.definition.units for t in placed))
-        victims = capacity.to_give_way(placed, there.short)
-        for task in victims:
-            reason = f"a function needs {name} for its minimum of instances"
-            tasks.save(tx, task, replace(task, requeue=reason, updated_at=now))
+        used = sum(units for c, gpu, units in tasks.held(tx) if gpu == name and (c or clusters.local.id) in offers)
+        there = capacity.room(devices, claims(tx, name, clusters, offers), used)
+        victims = self._evict(tx, name, there.short, offers, now) if there.short else ()
         queue = tasks.waiting(tx, name, limit=min(BATCH, there.free)) if there.free else []
         chosen = self._place(tx, capacity.first_that_fit(queue, there.free), only, now)
         again = 0.0 if len(expired) == BATCH or len(chosen) == BATCH else _until(tasks.next_deadline(tx, name), now)
-        return Outcome(tuple(chosen), tuple(t.id for t in victims), len(expired), again)
+        return Outcome(tuple(chosen), tuple(victims), len(expired), again)
+
+    def _evict(self, tx: Transaction, name: str, short: int, offers: Collection[str], now: datetime) -> Sequence[str]:
+        """Mark those that give up their GPUs."""
+        local = self._context.fleet.clusters.local.id
+        placed = [t for t in tasks.placed(tx, name) if (t.cluster_id or local) in offers]
+        victims = capacity.to_give_way(placed, short)
+        for task in victims:
+            reason = f"a function needs {name} for its minimum of instances"
+            tasks.save(tx, task, replace(task, requeue=reason, updated_at=now))
+        return [task.id for task in victims]
 
     def _place(self, tx: Transaction, queue: Sequence[Task], only: Holders, now: datetime) -> list[str]:
         """Each in its cluster. Where one has to wait for room nobody behind it is placed, which would starve it."""
+        if not queue:
+            return []
         clusters, chosen, blocked = self._context.fleet.clusters, list[str](), set[str]()
         held = placing.held(tx, clusters)
         local_only = frozenset({clusters.local.id})
         for task in queue:
-            wish = wish_of_task(task, only.get(task.definition.container_image or "", local_only))
+            wish = wish_of_task(task, only.get(_image(task), local_only))
             fitting = {c.id for c in clusters.all if unfit(c, wish, alone=len(clusters.all) == 1) is None}
             if fitting and fitting <= blocked:
                 continue
@@ -131,8 +148,8 @@ def _until(moment: datetime | None, now: datetime) -> float | None:
     return None if moment is None else max(0.0, (moment - now).total_seconds())
 
 
-def _next(tx: Transaction, gpu: str) -> Sequence[Task]:
-    return tasks.waiting(tx, gpu, limit=BATCH)
+def _image(task: Task) -> str:
+    return task.definition.container_image or ""
 
 
 def _takes_tasks(cluster: Cluster) -> bool:

@@ -16,7 +16,7 @@ from gpufn.controllers import task_progress
 from gpufn.controllers.context import Context
 from gpufn.controllers.launching import task_launch_request, telemetry_variables
 from gpufn.controllers.placing import lost_with
-from gpufn.controllers.plan import Terminate, Wait
+from gpufn.controllers.plan import FASTEST_POLL, Terminate, Wait
 from gpufn.controllers.secrets import files_of, logins_of, of_task
 from gpufn.controllers.task_plan import (
     Beat,
@@ -38,6 +38,7 @@ from gpufn.controllers.task_progress import BadProgress, Progress, Unreadable
 from gpufn.controllers.task_results import ResultKeeper
 from gpufn.model.cluster import Cluster
 from gpufn.model.errors import Stale
+from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Failure, FailureKind
 from gpufn.model.secret import task_place
 from gpufn.model.task import Task, TaskPhase, TaskResult, TaskStatus, TaskWanted
@@ -78,6 +79,8 @@ class Tasks:
         self._context = context
         self._limits = limits(context.tasks, context.settings.stop_grace)
         self._keeper = ResultKeeper(context.task_files, context.objects)
+        self._placed: dict[str, str] = {}
+        """Tasks by their instances."""
         self.controller: Controller[str] = Controller(
             "tasks", self.reconcile, self.keys, workers=WORKERS, resync=context.settings.resync
         )
@@ -94,15 +97,43 @@ class Tasks:
             return None
         if task.phase is not TaskPhase.PLACED:
             return await self._settle(task)
+        if task.instance_id is not None:
+            self._placed[task.instance_id] = task.id
         try:
-            sight = await self._look(task)
-            step = task_step(task, sight, self._context.now(), self._limits)
-            return None if step is None else await self._save(task, await self._do(task, step))
+            return await self._pass(task)
         except Stale:  # somebody wrote it while we looked: look again
             return 0.0
         except BackendError as error:
             await self._note(task, str(error))
             raise
+
+    async def _pass(self, task: Task) -> float | None:
+        sight = await self._look(task)
+        step = task_step(task, sight, self._context.now(), self._limits)
+        if step is None:
+            return None
+        done = await self._do(task, step)
+        if sight.observation.phase is Phase.EXITED:
+            done = freed(done, self._context.now())
+        again = await self._save(task, done)
+        if done.task.phase is not TaskPhase.PLACED and task.instance_id is not None:
+            self._placed.pop(task.instance_id, None)
+            if sight.observation.phase is Phase.EXITED:
+                await self._clear(task, task.instance_id)
+        return again
+
+    async def _clear(self, task: Task, instance_id: InstanceId) -> None:
+        """What is left of an instance that has ended. What fails here is done when the task is forgotten."""
+        try:
+            await self._backend(task).terminate(instance_id, grace=0.0)
+        except BackendError as error:
+            log.warning("an instance that has ended is not cleared away yet", instance=instance_id, error=str(error))
+
+    def hint_instance(self, instance_id: str) -> None:
+        """Something is seen anew of an instance: if it is a task's, look at that task now."""
+        task_id = self._placed.get(instance_id)
+        if task_id is not None:
+            self.controller.hint(task_id)
 
     async def _settle(self, task: Task) -> float | None:
         """A task without an instance: it ends when it was canceled, and is forgotten when its time came."""
@@ -189,7 +220,8 @@ class Tasks:
             return Done(task.ended(TaskStatus.ERRORED, now, request.message))
         await self._backend(task).launch(replace(request, logins=logins_of(self._context.keyring, sealed)))
         note = "Starting the instance again, which was gone before it was seen to run" if step.again else None
-        return Done(replace(task, launched_at=task.launched_at or now, updated_at=now), note=note)
+        after = replace(task, launched_at=task.launched_at or now, updated_at=now)
+        return Done(after, again=FASTEST_POLL, note=note)
 
     async def _report(self, task: Task, progress: Progress, now: datetime) -> Done:
         result = await self._keeper.named(task, progress, now)
@@ -242,7 +274,7 @@ def recorded(task: Task, step: Beat | End | Evict | QueueAgain | Free, now: date
     """What the steps that touch nothing outside make of a task."""
     match step:
         case Beat():
-            return Done(_alive(task, now, running=step.running))
+            return Done(_alive(task, now, running=step.running), again=FASTEST_POLL)
         case End():
             return Done(task.ended(step.outcome, now, step.error))
         case Evict():
@@ -255,6 +287,14 @@ def recorded(task: Task, step: Beat | End | Evict | QueueAgain | Free, now: date
             return Done(replace(task, phase=TaskPhase.ENDED, ended_at=now))
         case _ as never:
             assert_never(never)
+
+
+def freed(done: Done, now: datetime) -> Done:
+    """An instance that has ended holds no GPU any more: a task that has its outcome is free of it."""
+    task = done.task
+    if task.phase is not TaskPhase.PLACED or not task.status.is_terminal:
+        return done
+    return replace(done, task=replace(task, phase=TaskPhase.ENDED, ended_at=now), again=None)
 
 
 def limits(settings: TaskSettings, stop_grace: float) -> TaskLimits:

@@ -23,7 +23,8 @@ class WorkQueue(Generic[K]):
         self._active: set[K] = set()
         self._again: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        self._wakeup = asyncio.Event()
+        self._there = asyncio.Semaphore(0)
+        """One for every key in ``_ready``, so that a key wakes one worker and not all of them."""
 
     def __repr__(self) -> str:
         return f"<WorkQueue ready={len(self._ready)} active={len(self._active)} delayed={len(self._timers)}>"
@@ -41,7 +42,7 @@ class WorkQueue(Generic[K]):
         elif key not in self._waiting:
             self._waiting.add(key)
             self._ready.append(key)
-            self._wakeup.set()
+            self._there.release()
 
     def add_after(self, key: K, delay: float) -> None:
         """Look at ``key`` after ``delay`` seconds, or earlier if someone adds it. The earlier of two delays wins."""
@@ -65,9 +66,7 @@ class WorkQueue(Generic[K]):
 
     async def take(self) -> K:
         """Wait for a key and take it. The caller must call ``done`` with it."""
-        while not self._ready:
-            self._wakeup.clear()
-            await self._wakeup.wait()
+        await self._there.acquire()
         key = self._ready.popleft()
         self._waiting.discard(key)
         self._active.add(key)

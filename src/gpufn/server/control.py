@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from gpufn.controllers.all import Controllers
 from gpufn.controllers.context import Context as ControllersContext
 from gpufn.controllers.stopping import record_stopped
 from gpufn.model.errors import Fatal, Unavailable
+from gpufn.model.ids import InstanceId
 from gpufn.model.registry import with_custom
 from gpufn.runtime.clock import loop_now, utc_now
 from gpufn.runtime.hub import Hints, Retained
@@ -78,7 +80,7 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     hints, load, feed = Hints(), LoadBoard(started=loop_now()), Retained[Message]()
     objects = open_objects(settings.objects.url, data.objects)
     async with Supervisor() as outer:
-        fleet, backend = await _fleet(settings, data, db, outer)
+        fleet, backend = await _fleet(settings, data, db, outer, tell=partial(hints.hint, "seen"))
         shared = ControllersContext(
             db,
             fleet,
@@ -113,12 +115,12 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
 
 
 async def _fleet(
-    settings: Settings, data: DataDirectory, db: Database, tasks: Supervisor
+    settings: Settings, data: DataDirectory, db: Database, tasks: Supervisor, *, tell: Callable[[InstanceId], None]
 ) -> tuple[Fleet, LocalBackend]:
     """The clusters that are registered, with this machine as it is now."""
     devices = gpus.detect()
     local = gpus.local_cluster(settings.cluster, devices)
-    backend = _backend(settings, data, gpus.Devices(devices), tasks)
+    backend = _backend(settings, data, gpus.Devices(devices), tasks, tell=tell)
     await db.run(lambda tx: clusters.ensure_local(tx, local))
     fleet = Fleet(local, backend, owns=backend.owns)
     fleet.learn(await db.run(clusters.every))
@@ -198,9 +200,16 @@ def _signer(settings: Settings, data: DataDirectory) -> Signer:
         raise Fatal(f"signing.json in {data.root} is damaged: {error}; delete it, and a new one is made") from error
 
 
-def _backend(settings: Settings, data: DataDirectory, devices: gpus.Devices, tasks: Supervisor) -> LocalBackend:
+def _backend(
+    settings: Settings,
+    data: DataDirectory,
+    devices: gpus.Devices,
+    tasks: Supervisor,
+    *,
+    tell: Callable[[InstanceId], None],
+) -> LocalBackend:
     process = ProcessBackend(
-        settings.process, data=data.root, catalog=Catalog(data.images), supervisor=tasks, devices=devices
+        settings.process, data=data.root, catalog=Catalog(data.images), supervisor=tasks, devices=devices, tell=tell
     )
     if settings.docker.enabled not in ("auto", "yes", "no"):
         raise Fatal(f"docker.enabled = {settings.docker.enabled!r}: use auto, yes or no", exit_code=2)

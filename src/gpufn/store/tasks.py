@@ -22,15 +22,34 @@ T = TypeVar("T")
 Cursor = tuple[datetime, str]
 """The last row of a page: when it was made, and its id."""
 
+# Statements that a pass over a task or a queue runs are made once: making one costs more than running it.
+_FIELDS = tuple(f.name for f in fields(Task))
+_GET = table.select().where(table.c.id == sa.bindparam("task_id"))
+_SAVE = table.update().where(table.c.id == sa.bindparam("task_id"), table.c.revision == sa.bindparam("seen"))
+"""Sets whatever columns it is given."""
+_QUEUED = (
+    table.select()
+    .where(table.c.phase == TaskPhase.QUEUED, table.c.gpu == sa.bindparam("name"), table.c.wanted == TaskWanted.RUN)
+    .limit(sa.bindparam("most"))
+)
+_WAITING = _QUEUED.order_by(table.c.queued_at, table.c.id)
+_OVERDUE = _QUEUED.where(table.c.queued_until <= sa.bindparam("now")).order_by(table.c.queued_until)
+_DEADLINE = sa.select(sa.func.min(table.c.queued_until)).where(
+    table.c.phase == TaskPhase.QUEUED, table.c.gpu == sa.bindparam("name"), table.c.wanted == TaskWanted.RUN
+)
+_NEXT_GPU = sa.select(sa.func.min(table.c.gpu)).where(
+    table.c.phase == sa.bindparam("in_phase", type_=table.c.phase.type), table.c.gpu > sa.bindparam("last")
+)
+
 
 def insert(tx: sa.Connection, task: Task) -> None:
     """Record a new task. No event tells of it (tasks page, section 3.2)."""
-    tx.execute(table.insert().values(_row(task)))
+    tx.execute(table.insert(), _row(task))
 
 
 def get(tx: sa.Connection, task_id: str) -> Task | None:
     """The task of that id, deleted ones too."""
-    row = tx.execute(table.select().where(table.c.id == task_id)).first()
+    row = tx.execute(_GET, {"task_id": task_id}).first()
     return None if row is None else _load(row)
 
 
@@ -59,16 +78,15 @@ def save(tx: sa.Connection, before: Task, after: Task, *, why: str | None = None
     ``why`` goes into the event in place of the task's error. Raises Stale when somebody has written. Returns the task
     as it is stored now.
     """
-    done = tx.execute(
-        table.update()
-        .where(table.c.id == before.id, table.c.revision == before.revision)
-        .values(_row(replace(after, revision=before.revision + 1)))
-    )
+    after = replace(after, revision=before.revision + 1)
+    old, new = _row(before), _row(after)
+    changed = {name: value for name, value in new.items() if value != old[name]}
+    done = tx.execute(_SAVE, changed | {"task_id": before.id, "seen": before.revision})
     if done.rowcount == 0:
         raise Stale(f"task {before.id} was changed meanwhile")
     if before.status is not after.status:
         add_event(tx, before.id, changing(before.status, after.status, why or after.error), after.updated_at)
-    return replace(after, revision=before.revision + 1)
+    return after
 
 
 def delete(tx: sa.Connection, task_id: str) -> None:
@@ -80,13 +98,7 @@ def delete(tx: sa.Connection, task_id: str) -> None:
 
 def waiting(tx: sa.Connection, gpu: str, *, limit: int) -> list[Task]:
     """The first ``limit`` tasks in the queue of one GPU."""
-    query = (
-        table.select()
-        .where(table.c.phase == TaskPhase.QUEUED, table.c.gpu == gpu, table.c.wanted == TaskWanted.RUN)
-        .order_by(table.c.queued_at, table.c.id)
-        .limit(limit)
-    )
-    return [_load(row) for row in tx.execute(query)]
+    return [_load(row) for row in tx.execute(_WAITING, {"name": gpu, "most": limit})]
 
 
 def ahead(tx: sa.Connection, task: Task) -> int:
@@ -102,22 +114,12 @@ def ahead(tx: sa.Connection, task: Task) -> int:
 
 def waited_too_long(tx: sa.Connection, gpu: str, now: datetime, *, limit: int) -> list[Task]:
     """Up to ``limit`` queued tasks whose time is over."""
-    query = (
-        table.select()
-        .where(table.c.phase == TaskPhase.QUEUED, table.c.gpu == gpu, table.c.queued_until <= now)
-        .where(table.c.wanted == TaskWanted.RUN)
-        .order_by(table.c.queued_until)
-        .limit(limit)
-    )
-    return [_load(row) for row in tx.execute(query)]
+    return [_load(row) for row in tx.execute(_OVERDUE, {"name": gpu, "now": now, "most": limit})]
 
 
 def next_deadline(tx: sa.Connection, gpu: str) -> datetime | None:
     """When the first queued task of one GPU will have waited too long."""
-    query = sa.select(sa.func.min(table.c.queued_until)).where(
-        table.c.phase == TaskPhase.QUEUED, table.c.gpu == gpu, table.c.wanted == TaskWanted.RUN
-    )
-    found: datetime | None = tx.execute(query).scalar()
+    found: datetime | None = tx.execute(_DEADLINE, {"name": gpu}).scalar()
     return found
 
 
@@ -133,10 +135,12 @@ def placed_ids(tx: sa.Connection) -> Sequence[str]:
 
 
 def busy_gpus(tx: sa.Connection) -> Sequence[str]:
-    """The GPUs that tasks hold or wait for."""
+    """The GPUs that tasks hold or wait for. Each is found by a step in the index, however many tasks it has."""
     found: set[str] = set()
     for phase in (TaskPhase.QUEUED, TaskPhase.PLACED):
-        found.update(tx.execute(sa.select(table.c.gpu).distinct().where(table.c.phase == phase)).scalars())
+        last: str | None = ""
+        while (last := tx.execute(_NEXT_GPU, {"in_phase": phase, "last": last}).scalar()) is not None:
+            found.add(last)
     return sorted(found)
 
 
@@ -174,7 +178,8 @@ def unsettled(tx: sa.Connection, ended_before: datetime, *, limit: int) -> Seque
 
 def add_event(tx: sa.Connection, task_id: str, message: str, now: datetime) -> None:
     """Tell of something that happened."""
-    tx.execute(events.insert().values(id=new_id(), task_id=task_id, message=message, created_at=now))
+    row = {"id": new_id(), "task_id": task_id, "message": message, "created_at": now}
+    tx.execute(events.insert(), row)
 
 
 def events_page(tx: sa.Connection, task_id: str, *, limit: int, after: Cursor | None) -> list[TaskEvent]:
@@ -235,11 +240,12 @@ def _key(of: sa.Table, cursor: Cursor) -> sa.Tuple:
 
 
 def _row(task: Task) -> dict[str, Any]:
-    row = {f.name: getattr(task, f.name) for f in fields(task)}
+    row = {name: getattr(task, name) for name in _FIELDS}
     return row | {"gpu": task.definition.gpu, "units": task.definition.units}
 
 
 def _load(row: sa.Row[Any]) -> Task:
-    known = {f.name: row._mapping[f.name] for f in fields(Task)}
+    mapping = row._mapping
+    known = {name: mapping[name] for name in _FIELDS}
     known["past_instances"] = tuple(InstanceId(i) for i in known["past_instances"])
     return Task(**known | {"id": TaskId(known["id"])})

@@ -247,6 +247,7 @@ class DockerBackend:
         if launch is not None and launch.failure is not None:
             return Observation(Phase.EXITED, failure=launch.failure)
         if container is not None and container.has_ended:
+            self._devices.release(instance_id)  # what has ended uses no GPU, whether it is removed or not
             return Observation(Phase.EXITED, failure=await self._why_ended(instance_id))
         if container is not None and container.is_running and container.address is not None:
             return Observation(Phase.RUNNING, address=container.address)
