@@ -30,7 +30,7 @@ _SAVE = table.update().where(table.c.id == sa.bindparam("task_id"), table.c.revi
 _QUEUED = (
     table.select()
     .where(table.c.phase == TaskPhase.QUEUED, table.c.gpu == sa.bindparam("name"), table.c.wanted == TaskWanted.RUN)
-    .limit(sa.bindparam("most"))
+    .limit(sa.bindparam("most", type_=sa.Integer))
 )
 _WAITING = _QUEUED.order_by(table.c.queued_at, table.c.id)
 _OVERDUE = _QUEUED.where(table.c.queued_until <= sa.bindparam("now")).order_by(table.c.queued_until)
