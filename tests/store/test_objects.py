@@ -1,20 +1,43 @@
-"""The object store, on a real directory."""
+"""The object store, on a real directory and on what speaks S3."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import s3_server
 
 from gpufn.model.errors import Fatal
 from gpufn.store.objects import Objects, open_objects
 
+BUCKET = "results"
 
-@pytest.fixture
-def objects(tmp_path: Path) -> Objects:
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A server that speaks S3, with a bucket."""
+    if not s3_server.is_there():
+        pytest.skip(s3_server.WHY_NOT)
+    with s3_server.serving(BUCKET) as url:
+        yield url
+
+
+@pytest.fixture(params=["directory", "s3"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Objects:
     """An empty store."""
-    return open_objects("", tmp_path / "objects")
+    if request.param == "directory":
+        return open_objects("", tmp_path / "objects")
+    settings = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT": request.getfixturevalue("s3"),
+        "AWS_ALLOW_HTTP": "true",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return open_objects(f"s3://{BUCKET}/{tmp_path.name}", tmp_path / "unused")
 
 
 async def content(objects: Objects, key: str) -> bytes | None:
@@ -39,6 +62,17 @@ async def test_what_was_put_is_there_in_full(objects: Objects) -> None:
     facts = await objects.head("a/two")
     assert facts is not None
     assert facts.size == 1_000_000
+
+
+async def test_what_is_larger_than_a_part(objects: Objects) -> None:
+    """An object of several parts of a bucket comes back as it went in."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        for n in range(40):
+            yield bytes([n]) * 1_000_003
+
+    await objects.put("a/large", stream())
+    assert await content(objects, "a/large") == b"".join(bytes([n]) * 1_000_003 for n in range(40))
 
 
 async def test_a_stream_that_breaks_leaves_nothing(objects: Objects) -> None:

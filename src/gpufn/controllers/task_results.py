@@ -7,19 +7,38 @@ and a number, never of a name that the task chose. Keeping the same result again
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from gpufn.compute.task_files import BadFile, FoundFile, TaskFiles, TooManyFiles
 from gpufn.controllers.task_progress import Progress
-from gpufn.model.errors import Unavailable
+from gpufn.model.errors import Stale, Unavailable
 from gpufn.model.ids import stable_id
 from gpufn.model.task import ResultFile, ResultStrategy, Task, TaskResult
 from gpufn.store.objects import Objects
 
+Check: TypeAlias = Callable[[], Awaitable[None]]
+"""Asked again and again while a result is kept. Raises Stale when the task has changed, so that nobody waits for it."""
+
 ALL = "results"
 """The name of the result that is everything a task left which never reported one."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a result is to be. Its id is the same whenever the same is kept again."""
+
+    task: Task
+    name: str
+    metadata: dict[str, Any]
+    now: datetime
+
+    @property
+    def id(self) -> str:
+        percent = str(self.metadata["percentComplete"])
+        return stable_id("task-result", self.task.id, str(self.task.attempt), self.name, percent)
 
 
 class ResultKeeper:
@@ -28,8 +47,8 @@ class ResultKeeper:
     def __init__(self, files: TaskFiles, objects: Objects) -> None:
         self._files, self._objects = files, objects
 
-    async def named(self, task: Task, progress: Progress, now: datetime) -> TaskResult | str | None:
-        """Keep the result that a report names; None when none is to be kept, or why it cannot be."""
+    async def named(self, task: Task, progress: Progress, now: datetime, check: Check) -> TaskResult | str | None:
+        """Keep the result that a report names; None when none is to be kept, or why it cannot be. Raises Stale."""
         if task.definition.result_strategy is ResultStrategy.NONE:
             return None
         try:
@@ -40,17 +59,19 @@ class ResultKeeper:
             return "failed to find directory to upload"
         metadata = progress.metadata | {"percentComplete": progress.percent}
         try:
-            return await self._keep(task, progress.name, found, metadata, now)
+            return await self._keep(_Kept(task, progress.name, metadata, now), found, check)
         except BadFile as error:
             return f"failed to upload some results: {error}"
 
-    async def all_of(self, task: Task, now: datetime) -> TaskResult | str | None:
-        """Keep everything a task left that never reported; None when there is nothing to keep, or why it cannot be."""
+    async def all_of(self, task: Task, now: datetime, check: Check) -> TaskResult | str | None:
+        """Keep everything a task left that never reported; None when there is nothing to keep, or why it cannot be.
+        Raises Stale.
+        """
         if task.definition.result_strategy is ResultStrategy.NONE:
             return None
         try:
             found = await self._files.files(task.id, "")
-            return await self._keep(task, "", found, {"percentComplete": 100}, now) if found else None
+            return await self._keep(_Kept(task, "", {"percentComplete": 100}, now), found, check) if found else None
         except (TooManyFiles, BadFile) as error:
             return f"failed to upload some results: {error}"
 
@@ -59,35 +80,34 @@ class ResultKeeper:
         keys = [facts.key async for facts in self._objects.list(_prefix(task_id))]
         await self._objects.delete(*keys)
 
-    async def _keep(
-        self, task: Task, name: str, found: Sequence[FoundFile], metadata: dict[str, Any], now: datetime
-    ) -> TaskResult:
-        result_id = stable_id("task-result", task.id, str(task.attempt), name, str(metadata["percentComplete"]))
-        kept = [
-            await self._keep_file(task.id, name, file, f"{_prefix(task.id)}/{result_id}/{n}")
-            for n, file in enumerate(found)
-        ]
-        return TaskResult(result_id, task.id, f"{name or ALL}_{result_id}", metadata, now, tuple(kept))
+    async def _keep(self, result: _Kept, found: Sequence[FoundFile], check: Check) -> TaskResult:
+        kept = []
+        for n, file in enumerate(found):
+            await check()
+            kept.append(await self._keep_file(result, file, f"{_prefix(result.task.id)}/{result.id}/{n}", check))
+        name = f"{result.name or ALL}_{result.id}"
+        return TaskResult(result.id, result.task.id, name, result.metadata, result.now, tuple(kept))
 
-    async def _keep_file(self, task_id: str, name: str, file: FoundFile, key: str) -> ResultFile:
+    async def _keep_file(self, result: _Kept, file: FoundFile, key: str, check: Check) -> ResultFile:
         digest, size = hashlib.sha256(), 0
 
-        bad: BadFile | None = None
+        bad: BadFile | Stale | None = None
 
         async def content() -> AsyncIterator[bytes]:
             nonlocal size, bad
             try:
-                async for piece in self._files.read(task_id, name, file.path):
+                async for piece in self._files.read(result.task.id, result.name, file.path):
                     digest.update(piece)
                     size += len(piece)
                     yield piece
-            except BadFile as error:
+                    await check()
+            except (BadFile, Stale) as error:
                 bad = error
                 raise
 
         try:
             await self._objects.put(key, content())
-        except (BadFile, Unavailable) as error:  # the store's library may put its own error around ours
+        except (BadFile, Stale, Unavailable) as error:  # the store's library may put its own error around ours
             raise (bad or error) from error
         return ResultFile(file.path, size, digest.hexdigest(), key)
 

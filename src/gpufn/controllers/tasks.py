@@ -36,6 +36,7 @@ from gpufn.controllers.task_plan import (
 )
 from gpufn.controllers.task_progress import BadProgress, Progress, Unreadable
 from gpufn.controllers.task_results import ResultKeeper
+from gpufn.controllers.task_upload import HEARTBEAT, Upload
 from gpufn.model.cluster import Cluster
 from gpufn.model.errors import Stale
 from gpufn.model.ids import InstanceId
@@ -54,8 +55,6 @@ WORKERS = 64
 """Passes at once: one may keep a large result meanwhile."""
 BATCH = 100
 """Canceled, deleted and old tasks taken up at once."""
-HEARTBEAT = timedelta(seconds=60)
-"""Between two records that a task is alive (tasks page, section 10)."""
 READ_TRIES, READ_PAUSE = 10, 0.05
 """How often a progress file that cannot be understood is read again, and after how many seconds."""
 DETAIL_MAX = 500
@@ -67,6 +66,8 @@ class Done:
 
     task: Task
     again: float | None = 0.0
+    before: Task | None = None
+    """The task as it was written last, where the step itself wrote it."""
     why: str | None = None
     result: TaskResult | None = None
     note: str | None = None
@@ -190,10 +191,7 @@ class Tasks:
             case Report():
                 return await self._report(task, step.progress, now)
             case Keep():
-                result = await self._keeper.all_of(task, now)
-                if isinstance(result, str):
-                    return recorded(task, failed(task, result), now)
-                return Done(task.ended(TaskStatus.COMPLETED, now), result=result)
+                return await self._keep_all(task, now)
             case Terminate():
                 if task.instance_id is not None:
                     await self._backend(task).terminate(task.instance_id, grace=grace(task, self._limits))
@@ -223,17 +221,27 @@ class Tasks:
         after = replace(task, launched_at=task.launched_at or now, updated_at=now)
         return Done(after, again=FASTEST_POLL, note=note)
 
-    async def _report(self, task: Task, progress: Progress, now: datetime) -> Done:
-        result = await self._keeper.named(task, progress, now)
+    async def _keep_all(self, task: Task, now: datetime) -> Done:
+        upload = Upload(self._context, task)
+        result = await self._keeper.all_of(task, now, upload.check)
+        task = upload.task
         if isinstance(result, str):
-            return recorded(task, failed(task, result), now)
+            return replace(recorded(task, failed(task, result), now), before=task)
+        return Done(task.ended(TaskStatus.COMPLETED, now), before=task, result=result)
+
+    async def _report(self, task: Task, progress: Progress, now: datetime) -> Done:
+        upload = Upload(self._context, task)
+        result = await self._keeper.named(task, progress, now, upload.check)
+        task = upload.task
+        if isinstance(result, str):
+            return replace(recorded(task, failed(task, result), now), before=task)
         after = replace(_alive(task, now, running=True), percent=progress.percent, result_name=progress.name, detail="")
         if progress.percent == 100:
             after = after.ended(TaskStatus.COMPLETED, now)
-        return Done(after, result=result if isinstance(result, TaskResult) else None)
+        return Done(after, before=task, result=result if isinstance(result, TaskResult) else None)
 
     async def _save(self, before: Task, done: Done) -> float | None:
-        after = done.task
+        before, after = done.before or before, done.task
         if after == before and done.note is None:
             return done.again
 

@@ -20,6 +20,10 @@ from gpufn.model.errors import Fatal, Unavailable
 
 CHUNK = 256 * 1024
 """Bytes read or written at once."""
+PART, PARTS_AT_ONCE = 16 * 1024 * 1024, 4
+"""Of a bucket: S3 refuses parts below 5 MiB and more than 10,000 of them, so an object may have 160 GB; and so many
+parts are on their way at once, which bounds the memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,10 @@ class Objects:
     async def put(self, key: str, content: bytes | AsyncIterable[bytes]) -> None:
         """Keep ``content``, in place of what ``key`` held. An iterable that raises leaves nothing behind."""
         with _translated():
-            await obstore.put_async(self._store, key, content, chunk_size=CHUNK)
+            if isinstance(self._store, S3Store):
+                await obstore.put_async(self._store, key, content, chunk_size=PART, max_concurrency=PARTS_AT_ONCE)
+            else:
+                await obstore.put_async(self._store, key, content, chunk_size=CHUNK)
 
     async def get(self, key: str) -> AsyncIterator[bytes] | None:
         """The content in pieces; None when there is no such object."""
