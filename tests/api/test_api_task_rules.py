@@ -10,6 +10,7 @@ import pytest
 from api_building import OTHER_ACCOUNT, RANDOM_ID, Installation, an_installation, bearer
 from test_api_tasks import GPU, TASKS, a_task_body, launch, refused
 
+from gpufn.api.throttle import Throttle
 from gpufn.model.errors import Unavailable
 from gpufn.model.ids import DEFAULT_ACCOUNT
 from gpufn.model.task import TaskStatus
@@ -208,5 +209,27 @@ async def test_admins_work_in_any_account(it: Installation) -> None:
     assert shown.json()["task"]["gpuSpecification"] == GPU
     assert len((await it.client.get(url, headers=admin)).json()["tasks"]) == 1
     nobody = await it.client.post("/v1/nvct/accounts/nobody/tasks", json=a_task_body(), headers=admin)
+    assert nobody.json()["detail"] == "Account 'nobody': Does not exist"
     others = [await it.client.post(url, json=a_task_body(), headers=headers) for headers in (plain, {})]
     assert [nobody.status_code, *(a.status_code for a in others)] == [404, 403, 403]
+
+
+async def test_a_client_that_nobody_knows(it: Installation) -> None:
+    """Check 2: a good token of a client without an account is 404."""
+    stranger = bearer(it.a_token("stranger", scopes=["launch_task"]))
+    answer = await it.client.post(TASKS, json=a_task_body(), headers=stranger)
+
+    assert answer.status_code == 404, answer.text
+
+
+async def test_admins_are_not_counted(it: Installation) -> None:
+    """Section 1: their calls are not slowed down, except for updates of secrets."""
+    object.__setattr__(it.context, "task_rate", Throttle(1.0, now=lambda: 0.0))
+    task = await launch(it, secrets=[KEY])
+    admin = bearer(it.a_token(scopes=["admin:list_tasks", "admin:update_secrets"]))
+    base = f"/v1/nvct/accounts/{DEFAULT_ACCOUNT}"
+    lists = [(await it.client.get(f"{base}/tasks", headers=admin)).status_code for _ in range(3)]
+    secrets = await it.client.put(f"{base}/secrets/tasks/{task['id']}", json={"secrets": [DB]}, headers=admin)
+
+    assert lists == [200] * 3
+    assert (secrets.status_code, "Slow down" in secrets.text) == (429, True)

@@ -156,6 +156,55 @@ async def test_a_long_grace_does_not_hold_up_the_end(tmp_path: Path) -> None:
         assert (await backend.observe([request.instance_id]))[request.instance_id].phase is Phase.ABSENT
 
 
+async def test_a_canceled_task_may_save_its_work(tmp_path: Path) -> None:
+    """Told to end, it has its grace period to do so; what it saved then is there."""
+    an_image(
+        tmp_path,
+        'trap "echo done >$NVCT_RESULTS_DIR/saved; sleep 0.5; exit 0" TERM; touch "$NVCT_RESULTS_DIR/up"; '
+        "while :; do sleep 0.05; done",
+    )
+    async with a_backend(tmp_path) as backend:
+        request = await a_request(tmp_path)
+        await backend.launch(request)
+        assert request.task is not None
+        results = Path(request.task.directory) / "results"
+        await until_there(results / "up")
+        began = asyncio.get_running_loop().time()
+        await backend.terminate(request.instance_id, grace=15)
+        await until(backend, request.instance_id, Phase.ABSENT)
+
+        assert 0.4 < asyncio.get_running_loop().time() - began < 10
+        assert (results / "saved").read_text() == "done\n"
+
+
+async def test_a_task_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    """Whoever ignores SIGTERM is killed after the grace period, and not before."""
+    an_image(tmp_path, 'trap "" TERM; touch "$NVCT_RESULTS_DIR/up"; while :; do sleep 0.05; done')
+    async with a_backend(tmp_path) as backend:
+        request = await a_request(tmp_path)
+        await backend.launch(request)
+        assert request.task is not None
+        await until_there(Path(request.task.directory) / "results" / "up")
+        began = asyncio.get_running_loop().time()
+        await backend.terminate(request.instance_id, grace=1.5)
+        await until(backend, request.instance_id, Phase.ABSENT)
+
+        assert asyncio.get_running_loop().time() - began > 1.4
+
+
+async def test_its_end_is_told(tmp_path: Path) -> None:
+    """Whoever wants to know is told of an instance's start and of its end, without looking."""
+    an_image(tmp_path, "sleep 0.2; exit 0")
+    told: list[tuple[str, Phase]] = []
+    async with a_backend(tmp_path) as backend:
+        backend.tell = lambda instance_id: told.append((instance_id, backend._seen(instance_id).phase))
+        request = await a_request(tmp_path)
+        await backend.launch(request)
+        await until(backend, request.instance_id, Phase.EXITED)
+
+    assert told == [(request.instance_id, Phase.RUNNING), (request.instance_id, Phase.EXITED)]
+
+
 async def test_links_lead_nowhere(tmp_path: Path) -> None:
     """What a task links to is not read: neither as progress, nor as a result, nor through a folder."""
     secret = tmp_path / "secret"

@@ -11,12 +11,13 @@ from task_world import task_control
 
 from gpufn.compute.fake import FailsToLaunch, FakeBackend, FakeTaskFiles, SlowToStop, UnknownImage
 from gpufn.controllers.stopping import record_stopped
-from gpufn.model.ids import DEFAULT_ACCOUNT, TelemetryId, new_id
+from gpufn.model.ids import DEFAULT_ACCOUNT, InstanceId, TelemetryId, new_id
 from gpufn.model.instance import Failure, FailureKind
+from gpufn.model.secret import Secret, task_place
 from gpufn.model.task import ResultStrategy, TaskPhase, TaskWanted
 from gpufn.model.telemetry import Telemetry, TelemetryChoice, TelemetryProtocol, TelemetryProvider, TelemetryType
 from gpufn.settings import TaskSettings
-from gpufn.store import tasks, telemetries
+from gpufn.store import secrets, tasks, telemetries
 
 pytestmark = [pytest.mark.looptime]
 
@@ -388,3 +389,27 @@ async def test_a_task_is_told_where_telemetry_goes() -> None:
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc",
             "STEPS": "3",
         }
+
+
+async def test_a_running_task_sees_new_secrets() -> None:
+    """What is updated while it runs is put where it looks; the next attempt finds it too."""
+    async with task_control(FakeBackend()) as it:
+        task = await it.launch(retries=1)
+        place = task_place(DEFAULT_ACCOUNT, task)
+
+        async def put(value: str) -> None:
+            sealed = it.world.context.keyring.seal(place, Secret("DB", value))
+            await it.world.context.db.run(lambda tx: secrets.put(tx, [sealed]))
+            it.world.context.hints.hint("task-secret", task)
+
+        async def found(instance: str) -> str | None:
+            return it.world.backend.secrets[InstanceId(instance)].get("secrets.json")
+
+        await it.until(task, "LAUNCHED")
+        first = await it.instance(task)
+        await put("one")
+        await asyncio.sleep(1)
+        assert await found(first) == '{"DB": "one"}'
+        it.world.backend.exit(first, 3)
+        await it.world.until(lambda: len(it.world.backend.launches) == 2)
+        assert await found(await it.instance(task)) == '{"DB": "one"}'

@@ -39,13 +39,13 @@ def twin_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
     return tuple(ADMIN + scope for scope in scopes)
 
 
-def across(handler: Handler, any_of: Sequence[str]) -> Handler:
-    """``handler`` for the account in the path."""
+def across(handler: Handler, any_of: Sequence[str], *, missing: str = "Not found") -> Handler:
+    """``handler`` for the account in the path; ``missing`` is what is said of one that is not there."""
 
     @wraps(handler)
     async def in_account(nca_id: str, **given: Any) -> Any:
         require_scope(given["caller"], any_of)
-        given["caller"] = await enter(given["context"], given["caller"], nca_id)
+        given["caller"] = await enter(given["context"], given["caller"], nca_id, missing)
         return await handler(**given)
 
     own = inspect.signature(handler, eval_str=True)
@@ -56,10 +56,10 @@ def across(handler: Handler, any_of: Sequence[str]) -> Handler:
     return in_account
 
 
-async def enter(context: Context, caller: Principal, nca_id: str) -> Principal:
+async def enter(context: Context, caller: Principal, nca_id: str, missing: str) -> Principal:
     """The caller as ``nca_id``. Raises NotFound for an unknown account, Forbidden for an API key of another one."""
     if await context.db.run(lambda tx: accounts.get(tx, nca_id)) is None:
-        raise NotFound(f"Account '{nca_id}': Not found")
+        raise NotFound(f"Account '{nca_id}': {missing}")
     if caller.is_key and caller.nca_id != nca_id:
         raise Forbidden(f"Access Denied: this key belongs to account '{caller.nca_id}', not to '{nca_id}'")
     return replace(

@@ -304,7 +304,8 @@ def build(context: Context) -> FastAPI:
 def _add(app: FastAPI, route: Route) -> None:
     handler = route.handler
     if route.across and route.scopes:
-        handler = across.across(handler, route.scopes)
+        words = {"missing": "Does not exist"} if route.path.startswith("/v1/nvct/") else {}  # tasks page, section 2
+        handler = across.across(handler, route.scopes, **words)
     elif route.scopes is not None:
         handler = guarded(handler, route.scopes, in_account=route not in ACCOUNTS)
     name = handler.__name__ + ("_metadata" if "/metadata/" in route.path else "")

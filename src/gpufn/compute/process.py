@@ -72,7 +72,7 @@ class ProcessBackend:
         self.installation = hashlib.sha256(str(data).encode()).hexdigest()[:32]
         """The mark of everything that this data directory started."""
         self._settings, self._catalog, self._supervisor = settings, catalog, supervisor
-        self._tell = tell
+        self.tell = tell
         self._data, self._instances, self._logs = data, data / "instances", data / "logs"
         self._devices = Devices() if devices is None else devices
         self._records: dict[InstanceId, Record] = {}
@@ -301,7 +301,7 @@ class ProcessBackend:
         finally:
             os.close(descriptor)
         self._note(record)
-        self._tell(record.id)
+        self.tell(record.id)
 
     async def _watch(self, instance_id: InstanceId, *, adopted: bool = False) -> None:
         """Wait for the end of its first process, then end what it left behind."""
@@ -322,7 +322,7 @@ class ProcessBackend:
         self._devices.release(instance_id)
         self._details.pop(instance_id, None)
         self._note(self._records[instance_id].ended(failure))
-        self._tell(instance_id)
+        self.tell(instance_id)
         log.info("instance ended", instance=instance_id, reason=failure.message)
 
     async def _stop(self, record: Record) -> None:
