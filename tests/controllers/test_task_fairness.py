@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeAlias
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from task_building import BEGIN, a_task
 
 from gpufn.controllers.capacity import Claim, first_that_fit, room, to_give_way
@@ -134,10 +134,11 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
 )
 
 
+@settings(max_examples=300, deadline=None)
 @given(st.lists(EVENTS, max_size=30))
 def test_no_task_starves_a_minimum(events: Sequence[Event]) -> None:
-    """At no moment are more GPUs in use than there are; soon after the last event every minimum is served, and then
-    whoever is first in the queue waits only for what functions or earlier tasks use.
+    """At no moment are more GPUs in use than there are; soon after the last event every minimum is served, unless
+    other functions are in its way, and whoever is first in the queue waits only for what others use.
     """
     machine = Machine()
     for event in events:
@@ -146,7 +147,8 @@ def test_no_task_starves_a_minimum(events: Sequence[Event]) -> None:
     for _ in range(SETTLING):
         machine.round()
 
-    assert all(f.serving >= f.minimum for f in machine.functions), "a function lacks its minimum"
+    lacking = any(f.serving < f.minimum for f in machine.functions)
+    assert not lacking or not machine.held, "a task holds what a function needs for its minimum"
     waiting = sorted((t for t in machine.tasks if t.phase is TaskPhase.QUEUED), key=lambda t: (t.queued_at, t.id))
     claimed = sum(f.units * max(f.minimum, f.wants) for f in machine.functions)
     if waiting:

@@ -63,9 +63,9 @@ async def cost(count: int, *, ended: int = 0) -> tuple[int, int, int]:
 
     def fill(tx: Transaction) -> None:
         for number in range(count):
-            tasks.insert(tx, a_task(now=BEGIN + timedelta(seconds=number)))
+            tasks.insert(tx, a_task(now=BEGIN - timedelta(seconds=count - number)))
         for number in range(ended):
-            task = a_task(now=BEGIN + timedelta(seconds=number))
+            task = a_task(now=BEGIN - timedelta(seconds=count - number))
             tasks.insert(tx, replace(task, phase=TaskPhase.ENDED, ended_at=BEGIN))
 
     def end_one(tx: Transaction) -> None:
@@ -99,7 +99,7 @@ async def test_a_full_cluster_reads_nobody() -> None:
 
     def fill(tx: Transaction) -> None:
         for number in range(50):
-            tasks.insert(tx, a_task(now=BEGIN + timedelta(seconds=number)))
+            tasks.insert(tx, a_task(now=BEGIN - timedelta(seconds=number)))
 
     await db.run(fill)
     queue = Controllers(a_context(FakeBackend(), db=db)).task_queue

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from control_world import a_database, a_spec, a_version
+from control_world import a_database, a_spec, a_version, virtual_now
 from task_world import task_control
 
 from gpufn.compute.fake import FailsToLaunch, FakeBackend, FakeTaskFiles, SlowToStop, UnknownImage
@@ -83,6 +83,33 @@ async def test_retries() -> None:
         assert (await it.task(task)).past_instances == (first,)
         again = "with error 'exited with code 3; attempt 1 ended, it is queued again'"
         assert f"Changing status from 'LAUNCHED' to 'QUEUED' {again}" in await it.events(task)
+
+
+async def test_retries_are_not_in_a_hurry() -> None:
+    """Each waits twice as long as the one before, at most five minutes; others go first meanwhile."""
+    async with task_control(FakeBackend()) as it:
+        task, gaps = await it.launch(units=8, retries=12), list[float]()
+        for n in range(12):
+            await it.until(task, "LAUNCHED")
+            it.world.backend.exit(await it.instance(task), 3)
+            gaps.append(await it.world.until(lambda n=n: len(it.world.backend.launches) == n + 2, within=400))  # type: ignore[misc]
+
+        assert gaps == pytest.approx([1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300], abs=1.5)
+        it.world.backend.exit(await it.instance(task), 3)
+        await it.until(task, "ERRORED")
+
+
+async def test_others_go_first_while_one_waits_to_be_tried_again() -> None:
+    """A task that failed gives its place up."""
+    async with task_control(FakeBackend()) as it:
+        failing, other = await it.launch(units=8, retries=1), await it.launch(units=8)
+        await it.until(failing, "LAUNCHED")
+        it.world.backend.exit(await it.instance(failing), 3)
+        await it.until(other, "LAUNCHED")
+        await asyncio.sleep(5)
+        assert (await it.task(failing)).status == "QUEUED"
+        it.world.backend.exit(await it.instance(other), 0)
+        await it.until(failing, "LAUNCHED")
 
 
 async def test_an_image_that_nobody_has() -> None:
@@ -337,7 +364,7 @@ async def test_the_queue_costs_what_it_places() -> None:
         running, *waiting = [await it.launch(units=8) for _ in range(6)]
         await it.until(running, "LAUNCHED")
         db = it.world.context.db
-        found = await db.run(lambda tx: tasks.waiting(tx, "H100", limit=3))
+        found = await db.run(lambda tx: tasks.waiting(tx, "H100", virtual_now(), limit=3))
         assert [task.id for task in found] == waiting[:3]
 
 

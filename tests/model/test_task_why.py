@@ -36,6 +36,7 @@ def a_task(**changes: object) -> Task:
         ({}, 0, "waits for 2 x H100 since 5 min, first in the queue"),
         ({"detail": "1 of 2 are free"}, 1, "waits for 2 x H100 since 5 min, behind 1 other: 1 of 2 are free"),
         ({}, 3, "waits for 2 x H100 since 5 min, behind 3 others"),
+        ({"queued_at": NOW + timedelta(seconds=8)}, 0, "failed and is tried again in 8 s"),
         ({"instance_id": HELD, "detail": "pulling"}, 0, "has its GPUs and is about to be launched: pulling"),
         ({"instance_id": HELD, "launched_at": EARLIER}, 0, "was launched 5 min ago and has not reported"),
         ({"running_at": EARLIER}, 0, "runs since 5 min"),

@@ -29,6 +29,7 @@ from gpufn.store.database import Database, Transaction
 from gpufn.store.task_tables import task_events, task_results
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
 
 
 def a_task(number: int = 0, *, gpu: str = "H100", **changes: Any) -> Task:
@@ -154,12 +155,23 @@ async def test_the_queue_of_a_gpu(db: Database) -> None:
     first, second, third = a_task(1), a_task(2), a_task(3)
     others = [a_task(0, gpu="T10"), a_task(0, wanted=W.CANCELED), a_task(0, phase=TaskPhase.PLACED)]
     await insert(db, third, *others, first, second)
-    found = await db.run(lambda tx: tasks.waiting(tx, "H100", limit=2))
+    found = await db.run(lambda tx: tasks.waiting(tx, "H100", LATER, limit=2))
 
     assert [t.id for t in found] == [first.id, second.id]
     assert await db.run(lambda tx: tasks.ahead(tx, third)) == 2
-    assert await db.run(lambda tx: tasks.waiting(tx, "A100", limit=2)) == []
+    assert await db.run(lambda tx: tasks.waiting(tx, "A100", LATER, limit=2)) == []
     assert await db.run(tasks.busy_gpus) == ["H100", "T10"]
+
+
+async def test_who_is_to_be_tried_again_has_no_turn_yet(db: Database) -> None:
+    """A task is not read before its place in the queue; when that will be is known."""
+    first, second = a_task(1), a_task(2)
+    await insert(db, first, second)
+    moment = NOW + timedelta(seconds=1)
+
+    assert [t.id for t in await db.run(lambda tx: tasks.waiting(tx, "H100", moment, limit=9))] == [first.id]
+    assert await db.run(lambda tx: tasks.next_turn(tx, "H100", moment)) == second.queued_at
+    assert await db.run(lambda tx: tasks.next_turn(tx, "H100", LATER)) is None
 
 
 async def test_deadlines_of_a_queue(db: Database) -> None:
@@ -258,8 +270,9 @@ async def test_a_long_queue_is_read_from_its_indexes(db: Database) -> None:
     """Of ten thousand the first, the overdue and the next deadline are looked up: nothing is sorted or read whole."""
     await insert(db, *(a_task(n) for n in range(10_000)))
     statements = {
-        "waiting": tasks._WAITING.params(name="H100", most=8),
+        "waiting": tasks._WAITING.params(name="H100", most=8, now=NOW),
         "overdue": tasks._OVERDUE.params(name="H100", most=8, now=NOW),
+        "next turn": tasks._NEXT_TURN.params(name="H100", now=NOW),
         "deadline": tasks._DEADLINE.params(name="H100"),
         "gpus": tasks._NEXT_GPU.params(in_phase=TaskPhase.QUEUED, last=""),
     }

@@ -16,6 +16,7 @@ from gpufn.controllers.plan import Terminate, Wait, poll
 from gpufn.controllers.task_progress import Progress
 from gpufn.model.instance import Failure, FailureKind
 from gpufn.model.task import Task, TaskPhase, TaskStatus, TaskWanted
+from gpufn.runtime.backoff import Backoff
 
 NOT_READY = "task container is not ready as progress file is not created"
 TOO_LONG = "task execution time exceeds the limit"
@@ -24,6 +25,8 @@ WATCH = 1.0
 """Seconds between two looks at a task that runs."""
 LINGER = timedelta(seconds=5)
 """How long a task that has reported 100 % may take to end by itself before it is told to."""
+RETRY = Backoff(base=1.0, cap=300.0)
+"""How long a task that failed waits before it is run again."""
 LOSSES_MAX = 5
 """How often a task whose instance vanished is run again."""
 
@@ -131,6 +134,11 @@ def grace(task: Task, limits: TaskLimits) -> float:
     """Seconds its instance is given to end."""
     whole = task.definition.termination_grace.total_seconds()
     return min(whole, limits.delete_grace) if task.wanted is TaskWanted.DELETED else whole
+
+
+def retry_delay(failures: int) -> timedelta:
+    """How long the attempt after so many failed ones waits: others go first meanwhile."""
+    return timedelta(seconds=RETRY.delay(failures))
 
 
 def _finish(task: Task, sight: TaskSight, now: datetime) -> TaskStep:

@@ -88,7 +88,8 @@ class TaskQueue:
         if len(clusters) == 1:
             return {}
         most = min(BATCH, sum(found.capacity for c in clusters if (found := c.gpu(gpu)) is not None))
-        images = await self._context.db.run(lambda tx: {_image(task) for task in tasks.waiting(tx, gpu, limit=most)})
+        now = self._context.now()
+        images = await self._context.db.run(lambda tx: {_image(t) for t in tasks.waiting(tx, gpu, now, limit=most)})
         return {image: await self._context.fleet.holders(image) for image in images}
 
     def _pass(self, tx: Transaction, name: str, only: Holders, now: datetime) -> Outcome:
@@ -99,14 +100,14 @@ class TaskQueue:
         clusters = self._context.fleet.clusters
         offers = {c.id: gpu for c in clusters.all if _takes_tasks(c) and (gpu := c.gpu(name)) is not None}
         if not offers:  # nobody has it: what waits for it waits until somebody does, or its time is over
-            return Outcome(expired=len(expired), again=_until(tasks.next_deadline(tx, name), now))
+            return Outcome(expired=len(expired), again=_next(tx, name, now))
         devices = sum(gpu.capacity for gpu in offers.values())
         used = sum(units for c, gpu, units in tasks.held(tx) if gpu == name and (c or clusters.local.id) in offers)
         there = capacity.room(devices, claims(tx, name, clusters, offers), used)
         victims = self._evict(tx, name, there.short, offers, now) if there.short else ()
-        queue = tasks.waiting(tx, name, limit=min(BATCH, there.free)) if there.free else []
+        queue = tasks.waiting(tx, name, now, limit=min(BATCH, there.free)) if there.free else []
         chosen = self._place(tx, capacity.first_that_fit(queue, there.free), only, now)
-        again = 0.0 if len(expired) == BATCH or len(chosen) == BATCH else _until(tasks.next_deadline(tx, name), now)
+        again = 0.0 if len(expired) == BATCH or len(chosen) == BATCH else _next(tx, name, now)
         return Outcome(tuple(chosen), tuple(victims), len(expired), again)
 
     def _evict(self, tx: Transaction, name: str, short: int, offers: Collection[str], now: datetime) -> Sequence[str]:
@@ -144,8 +145,11 @@ class TaskQueue:
         return chosen
 
 
-def _until(moment: datetime | None, now: datetime) -> float | None:
-    return None if moment is None else max(0.0, (moment - now).total_seconds())
+def _next(tx: Transaction, gpu: str, now: datetime) -> float | None:
+    """Seconds until time alone changes something: a task has waited too long, or may be tried again."""
+    moments = (tasks.next_deadline(tx, gpu), tasks.next_turn(tx, gpu, now))
+    first = min((moment for moment in moments if moment is not None), default=None)
+    return None if first is None else max(0.0, (first - now).total_seconds())
 
 
 def _image(task: Task) -> str:

@@ -32,6 +32,7 @@ from gpufn.controllers.task_plan import (
     TaskStep,
     failed,
     grace,
+    retry_delay,
     task_step,
 )
 from gpufn.controllers.task_progress import BadProgress, Progress, Unreadable
@@ -287,6 +288,8 @@ def recorded(task: Task, step: Beat | End | Evict | QueueAgain | Free, now: date
             return Done(task.ended(step.outcome, now, step.error))
         case Evict():
             counted = replace(task, failures=task.failures + step.failed, losses=task.losses + step.lost)
+            if step.failed:
+                counted = replace(counted, queued_at=now + retry_delay(counted.failures))
             return Done(replace(counted, requeue=step.reason, detail="ending", updated_at=now))
         case QueueAgain():
             why = f"{task.requeue}; attempt {task.attempt} ended, it is queued again"

@@ -100,7 +100,7 @@ class Task:
     created_at: datetime
     updated_at: datetime
     queued_at: datetime
-    """Its place in the queue; kept when it is queued again."""
+    """Its place in the queue, and before when it is not placed. Kept when it is queued again, unless it failed."""
     queued_until: datetime
     """When it has waited too long."""
     wanted: TaskWanted = TaskWanted.RUN
@@ -171,7 +171,7 @@ class Task:
         return replace(self, outcome=outcome, error=error, detail="", updated_at=now)
 
     def queued_again(self, now: datetime) -> Task:
-        """The task without instance and progress, in its old place in the queue."""
+        """The task without instance and progress, in its place in the queue."""
         return replace(
             self,
             phase=TaskPhase.QUEUED,
@@ -186,7 +186,7 @@ class Task:
             result_name=None,
             requeue=None,
             detail="",
-            queued_until=now + self.definition.max_queued,
+            queued_until=max(now, self.queued_at) + self.definition.max_queued,
             updated_at=now,
         )
 

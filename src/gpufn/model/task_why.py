@@ -33,6 +33,8 @@ def _doing(task: Task, ahead: int, now: datetime) -> str:
     match task.status:
         case S.QUEUED if task.instance_id is not None:
             return f"has its GPUs and is about to be launched{detail}"
+        case S.QUEUED if task.queued_at > now:
+            return f"failed and is tried again in {passed(now, task.queued_at)}{detail}"
         case S.QUEUED:
             waits = f"waits for {task.definition.units} x {task.definition.gpu} since {passed(task.queued_at, now)}"
             return f"{waits}, {_behind(ahead)}{detail}"

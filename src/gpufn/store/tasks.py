@@ -32,10 +32,16 @@ _QUEUED = (
     .where(table.c.phase == TaskPhase.QUEUED, table.c.gpu == sa.bindparam("name"), table.c.wanted == TaskWanted.RUN)
     .limit(sa.bindparam("most", type_=sa.Integer))
 )
-_WAITING = _QUEUED.order_by(table.c.queued_at, table.c.id)
+_WAITING = _QUEUED.where(table.c.queued_at <= sa.bindparam("now")).order_by(table.c.queued_at, table.c.id)
 _OVERDUE = _QUEUED.where(table.c.queued_until <= sa.bindparam("now")).order_by(table.c.queued_until)
 _DEADLINE = sa.select(sa.func.min(table.c.queued_until)).where(
     table.c.phase == TaskPhase.QUEUED, table.c.gpu == sa.bindparam("name"), table.c.wanted == TaskWanted.RUN
+)
+_NEXT_TURN = sa.select(sa.func.min(table.c.queued_at)).where(
+    table.c.phase == TaskPhase.QUEUED,
+    table.c.gpu == sa.bindparam("name"),
+    table.c.wanted == TaskWanted.RUN,
+    table.c.queued_at > sa.bindparam("now"),
 )
 _NEXT_GPU = sa.select(sa.func.min(table.c.gpu)).where(
     table.c.phase == sa.bindparam("in_phase", type_=table.c.phase.type), table.c.gpu > sa.bindparam("last")
@@ -96,9 +102,15 @@ def delete(tx: sa.Connection, task_id: str) -> None:
     tx.execute(table.delete().where(table.c.id == task_id))
 
 
-def waiting(tx: sa.Connection, gpu: str, *, limit: int) -> list[Task]:
-    """The first ``limit`` tasks in the queue of one GPU."""
-    return [_load(row) for row in tx.execute(_WAITING, {"name": gpu, "most": limit})]
+def waiting(tx: sa.Connection, gpu: str, now: datetime, *, limit: int) -> list[Task]:
+    """The first ``limit`` tasks in the queue of one GPU, without those whose turn has yet to come."""
+    return [_load(row) for row in tx.execute(_WAITING, {"name": gpu, "now": now, "most": limit})]
+
+
+def next_turn(tx: sa.Connection, gpu: str, now: datetime) -> datetime | None:
+    """When the next task may be placed that waits to be tried again."""
+    found: datetime | None = tx.execute(_NEXT_TURN, {"name": gpu, "now": now}).scalar()
+    return found
 
 
 def ahead(tx: sa.Connection, task: Task) -> int:
