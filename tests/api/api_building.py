@@ -202,7 +202,7 @@ async def an_installation(
     metadata.create_all(db.engine)
     clock, logs, hinted = Clock(), FakeLogs(), list[tuple[str, str]]()
     hints = Hints()
-    for topic in ("version", "deployment", "key", "load", "secret", "task", "task-queue", "task-secret"):
+    for topic in ("version", "deployment", "key", "load", "secret", "task", "task-queue", "task-secret", "cluster"):
         hints.on(topic, lambda key, topic=topic: hinted.append((topic, key)))  # type: ignore[misc]
 
     async def backends() -> Sequence[BackendStatus]:

@@ -9,7 +9,7 @@ from typing import Any
 from api_building import an_installation
 
 from gpufn.api.app import ROUTES
-from gpufn.model.access import ADMIN_SCOPES, USER_SCOPES
+from gpufn.model.access import ADMIN_SCOPES, ADMIN_TOKEN_SCOPES, USER_SCOPES
 
 
 async def the_document() -> dict[str, Any]:
@@ -37,7 +37,7 @@ async def test_every_route_is_there_with_its_scopes() -> None:
         operation = document["paths"][route.path.replace(":path", "")][route.method.lower()]
         assert operation["x-required-scopes"] == list(route.scopes or ())
         assert operation["security"] == ([] if route.scopes is None else [{"bearer": list(route.scopes)}])
-        assert set(route.scopes or ()) <= {*USER_SCOPES, *ADMIN_SCOPES}
+        assert set(route.scopes or ()) <= {*USER_SCOPES, *ADMIN_SCOPES, *ADMIN_TOKEN_SCOPES}
     assert sum(len(item) for item in document["paths"].values()) == len(ROUTES)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from gpufn.compute.gpus import Device, Devices, allocate, detect, local_cluster, normalise, sizes
+from gpufn.compute.gpus import Device, Devices, allocate, detect, local_cluster, normalise
 from gpufn.model.ids import InstanceId
 from gpufn.model.instance import Failure, FailureKind
+from gpufn.model.inventory import sizes
 from gpufn.settings import ClusterSettings
 
 
@@ -32,7 +33,7 @@ def _devices(*kinds: str) -> list[Device]:
     ],
 )
 def test_product_becomes_the_name_of_the_page(product: str, name: str) -> None:
-    """The examples of clusters page, section 1.3, and what NVML calls common devices."""
+    """Checks 1 and 2: the examples of clusters page, section 1.3, and what NVML calls common devices."""
     assert normalise(product) == name
 
 
@@ -45,7 +46,7 @@ def test_product_without_a_name_is_refused(product: str) -> None:
 
 @given(st.integers(1, 64))
 def test_sizes_are_powers_of_two_and_all(count: int) -> None:
-    """Every size is a power of two below the count, in order, and the last is the count itself."""
+    """Check 3: every size is a power of two below the count, in order, and the last is the count itself."""
     found = sizes(count)
 
     assert found[-1] == count

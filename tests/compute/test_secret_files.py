@@ -108,8 +108,7 @@ def test_a_container_sees_them_read_only(tmp_path: Path) -> None:
         image="x",
         installation="i",
         limits=spec.limits(DockerSettings()),
-        shared=tmp_path / "inf",
-        secrets=tmp_path / "secrets",
+        mounts=spec.mounts(request, tmp_path / "inf", tmp_path / "secrets"),
         devices=(),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,14 +10,16 @@ from dataclasses import replace
 import pytest
 from control_world import BEGIN, CLUSTER, H100, ControlWorld, a_context, a_spec, a_version
 
+from gpufn.compute.backend import Backend, Files
 from gpufn.compute.fake import FakeBackend, GoesSilent
 from gpufn.controllers.context import Context
-from gpufn.model.cluster import Cluster, ClusterKind, Connection, Gpu, Health, InstanceType
+from gpufn.model.cluster import Cluster, ClusterKind, ClusterMode, Connection, Gpu, Health, InstanceType
 from gpufn.model.deployment import Placement
 from gpufn.model.function import Health as HealthCheck
 from gpufn.model.instance import Address
 from gpufn.model.why import Backlog, of_version
 from gpufn.runtime.supervisor import Supervisor
+from gpufn.settings import ControllerSettings
 from gpufn.store import clusters as stored
 
 pytestmark = pytest.mark.looptime
@@ -44,16 +47,22 @@ class Clustered(ControlWorld):
         super().__init__(context, local)
         self.hosts = hosts
 
+    async def maintain(self, name: str, mode: ClusterMode) -> None:
+        """What the API writes for a change of mode."""
+        await self.context.db.run(lambda tx: stored.set_mode(tx, f"id-{name}", mode, self.context.now()))
+        self.context.fleet.learn(await self.context.db.run(stored.every))
+        self.context.hints.hint("deployment", (await self.deployment()).id)
+
     async def where(self) -> list[str]:
         """The clusters of the live instances."""
         return sorted(i.cluster_id for i in await self.live())
 
 
 @asynccontextmanager
-async def clustered(capacity: int = 1) -> AsyncIterator[Clustered]:
+async def clustered(capacity: int = 1, settings: ControllerSettings | None = None) -> AsyncIterator[Clustered]:
     hosts = {name: GoesSilent(host=f"10.0.0.{n}", stop=1) for n, name in enumerate(("east", "west"), 1)}
     local = FakeBackend()
-    context = a_context(local)
+    context = a_context(local, settings=settings)
 
     async def probe(health: HealthCheck, address: Address) -> str | None:
         answers = [await one.probe(health, address) for one in (local, *hosts.values())]
@@ -64,8 +73,11 @@ async def clustered(capacity: int = 1) -> AsyncIterator[Clustered]:
     for cluster in known:
         await context.db.run(lambda tx, one=cluster: stored.insert(tx, one))  # type: ignore[misc]
     context.fleet.learn(known)
-    for name, backend in hosts.items():
-        context.fleet.attach(f"id-{name}", backend)
+
+    async def connect(cluster: Cluster, secrets: Files) -> Backend:
+        return hosts[cluster.name]
+
+    context = replace(context, connect=connect)
     world = Clustered(context, local, hosts)
     async with Supervisor() as tasks:
         tasks.start(world.controllers.run(), name="controllers", essential=True)
@@ -139,3 +151,114 @@ async def test_what_nobody_wants_is_ended_on_every_host() -> None:
 
         await world.until(gone)
         assert len(await world.hosts["east"].list()) == 1
+
+
+async def test_instances_of_a_lost_cluster_are_replaced_elsewhere_and_never_doubled() -> None:
+    """After a minute of silence another instance serves; when the host is back, what ran there is ended before the host
+    is used again, and at no moment do gateways know both.
+    """
+    async with clustered() as world:
+        east, west = world.hosts["east"], world.hosts["west"]
+        await world.deploy(a_spec(1, 1))
+        await world.until_status("ACTIVE")
+        assert await world.where() == ["id-east"]
+        (before,) = world.routed()
+
+        east.silent = True
+        await asyncio.sleep(50)
+        assert world.routed() == [before]  # its engine is silent; what it runs may well serve
+
+        async def replaced() -> bool:
+            return await world.where() == ["id-west"] and await world.status() == "ACTIVE"
+
+        await world.until(replaced, within=30)
+        (lost,) = [i.failure for i in await world.instances() if i.failure is not None]
+        assert "its cluster east is lost (nobody answers)" in lost.message
+        assert len(await west.list()) == 1
+        assert len(east.running()) == 1
+
+        east.silent = False
+        (now,) = world.routed()
+        assert now != before
+
+        async def fenced() -> bool:
+            (known,) = await world.context.db.run(lambda tx: [stored.get(tx, "id-east")])
+            return known is not None and known.answers
+
+        await world.until(fenced)
+        assert east.running() == []
+        assert world.routed() == [now]
+
+
+async def test_a_short_silence_costs_nothing() -> None:
+    """A host that does not answer for half a minute keeps its instances, and gets nothing new meanwhile."""
+    async with clustered(capacity=4) as world:
+        await world.deploy(replace(a_spec(1, 2), placement=Placement(clusters=("east",))))
+        await world.until_status("ACTIVE")
+        (before,) = world.routed()
+        world.hosts["east"].silent = True
+        await asyncio.sleep(20)
+        assert world.context.fleet.clusters.get("id-east").is_silent  # type: ignore[union-attr]
+        await world.resize(2, 2)
+        await asyncio.sleep(10)
+        assert len(world.hosts["east"].launches) == 1
+        assert "east does not answer" in next(i.detail for i in await world.live() if not i.cluster_id)
+
+        world.hosts["east"].silent = False
+        await world.until(lambda: len(world.routed()) == 2)
+        assert before in world.routed()
+
+
+async def test_nothing_new_is_placed_in_a_cluster_under_maintenance() -> None:
+    """What runs there stays; a further instance goes elsewhere, or waits and says why."""
+    async with clustered() as world:
+        await world.deploy(a_spec(1, 1))
+        await world.until_status("ACTIVE")
+        await world.maintain("west", ClusterMode.CORDON)
+        await world.maintain("east", ClusterMode.CORDON)
+        await world.resize(2, 2)
+
+        async def waits() -> bool:
+            return await world.where() == ["", "id-east"]
+
+        await world.until(waits)
+        await asyncio.sleep(1)
+        waiting = [i.detail for i in await world.live() if not i.cluster_id]
+        assert "east is in maintenance; west is in maintenance" in waiting[0]
+        await world.maintain("west", ClusterMode.READY)
+        await world.until_status("ACTIVE")
+        assert await world.where() == ["id-east", "id-west"]
+
+
+async def test_a_drained_cluster_is_emptied_without_a_gap() -> None:
+    """Another instance is ready elsewhere before the one that has to go leaves its route."""
+    async with clustered() as world:
+        world.hosts["west"].ready = 20
+        await world.deploy(a_spec(1, 1))
+        await world.until_status("ACTIVE")
+        (before,) = world.routed()
+        await world.maintain("east", ClusterMode.CORDON_AND_DRAIN)
+        await asyncio.sleep(18)
+        assert world.routed() == [before]
+
+        async def moved() -> bool:
+            return await world.where() == ["id-west"] and not world.hosts["east"].running()
+
+        await world.until(moved)
+        assert await world.status() == "ACTIVE"
+        assert len(world.routed()) == 1
+
+
+async def test_what_finds_no_other_place_is_ended_when_the_drain_is_over() -> None:
+    """A cluster that is drained becomes free within its time, even where nobody can take over."""
+    async with clustered(settings=ControllerSettings(cluster_drain=60)) as world:
+        await world.deploy(replace(a_spec(1, 1), placement=Placement(clusters=("east",))))
+        await world.until_status("ACTIVE")
+        await world.maintain("east", ClusterMode.CORDON_AND_DRAIN)
+        await asyncio.sleep(50)
+        assert len(world.routed()) == 1
+        await world.until(lambda: not world.hosts["east"].running())
+        await world.until_status("DEGRADED")
+        assert "east is in maintenance" in (await world.live())[0].detail
+        await world.maintain("east", ClusterMode.READY)
+        await world.until_status("ACTIVE")

@@ -17,7 +17,7 @@ import pytest
 from docker_images import PASSWORD, USER, EngineClient, compile_echo, private_registry
 
 from gpufn.compute.backend import BackendError, LaunchRequest, Observation, Phase
-from gpufn.compute.docker import DockerBackend
+from gpufn.compute.docker import DockerBackend, this_machine
 from gpufn.compute.docker.sockets import missing
 from gpufn.model.ids import InstanceId, new_id
 from gpufn.model.instance import FailureKind
@@ -66,9 +66,9 @@ def installation(world: World) -> Iterator[str]:
 async def a_backend(installation: str, data: Path, **settings: Any) -> AsyncIterator[DockerBackend]:
     """An open backend; its containers outlive it."""
     async with Supervisor() as supervisor:
-        backend = DockerBackend(
-            DockerSettings(socket=SOCKET, **settings), installation=installation, supervisor=supervisor, data=data
-        )
+        chosen = DockerSettings(socket=SOCKET, **settings)
+        site = this_machine(chosen, installation=installation, data=data)
+        backend = DockerBackend(chosen, site, supervisor=supervisor, data=data)
         await backend.open()
         try:
             yield backend
@@ -297,9 +297,9 @@ async def test_a_created_container_is_started_by_the_next_process(
 async def test_no_engine_is_a_clear_error(tmp_path: Path) -> None:
     """Where nothing answers, open raises BackendError with what was tried; available says the same."""
     async with Supervisor() as supervisor:
-        backend = DockerBackend(
-            DockerSettings(socket=str(tmp_path / "no.sock")), installation="x", supervisor=supervisor, data=tmp_path
-        )
+        settings = DockerSettings(socket=str(tmp_path / "no.sock"))
+        site = this_machine(settings, installation="x", data=tmp_path)
+        backend = DockerBackend(settings, site, supervisor=supervisor, data=tmp_path)
         with pytest.raises(BackendError, match=r"no\.sock \(no such file\)"):
             await backend.open()
         assert "no such file" in await backend.available()

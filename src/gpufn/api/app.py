@@ -15,6 +15,7 @@ from gpufn.api import (
     assets,
     audit,
     authorizations,
+    cluster_management,
     clusters,
     deployments,
     events,
@@ -121,6 +122,22 @@ ACCOUNTS = (
     Route("DELETE", INSTANCE, operations.delete_instance, ("admin:delete_function",)),
 )
 """Above all accounts: the only routes for a client that has none itself."""
+
+CLUSTER = ("cluster-management",)
+CLUSTERS = tuple(
+    Route(method, base + path, handler, CLUSTER)
+    for base in ("/v1/accounts/{ncaId}", "/v1/si/accounts/{ncaId}")
+    for method, path, handler in (
+        ("POST", "/clusters", cluster_management.create_cluster),
+        ("GET", "/clusters", cluster_management.list_clusters),
+        ("GET", "/clusters/{clusterId}", cluster_management.get_cluster),
+        ("PUT", "/clusters/{clusterId}", cluster_management.update_cluster),
+        ("DELETE", "/clusters/{clusterId}", cluster_management.delete_cluster),
+        ("PUT", "/clusters/{clusterId}/mode", cluster_management.set_cluster_mode),
+        ("GET", "/clusterVersions", cluster_management.cluster_versions),
+    )
+)
+"""Clusters of the account in the path (clusters page, section 2.1); ``mode`` is gpufn's own."""
 
 USER_KEYS = "/v1/service-admin/users/{userId}/keys"
 KEY_SERVICE = (
@@ -275,7 +292,7 @@ ADMINS_ONLY = (
 )
 """What has no counterpart for keys (control-plane page, section 20; tasks page, section 2)."""
 
-ROUTES = (*IN_AN_ACCOUNT, *ACCOUNTS, *_twins(), *ADMINS_ONLY)
+ROUTES = (*IN_AN_ACCOUNT, *ACCOUNTS, *_twins(), *ADMINS_ONLY, *CLUSTERS)
 
 
 def build(context: Context) -> FastAPI:
@@ -307,9 +324,10 @@ def _add(app: FastAPI, route: Route) -> None:
         words = {"missing": "Does not exist"} if route.path.startswith("/v1/nvct/") else {}  # tasks page, section 2
         handler = across.across(handler, route.scopes, **words)
     elif route.scopes is not None:
-        handler = guarded(handler, route.scopes, in_account=route not in ACCOUNTS)
+        handler = guarded(handler, route.scopes, in_account=route not in (*ACCOUNTS, *CLUSTERS))
     name = handler.__name__ + ("_metadata" if "/metadata/" in route.path else "")
     name += "_of_service" if handler.__module__.endswith("keyservice") else ""
+    name += "_of_si" if route.path.startswith("/v1/si/") else ""
     name += "_across" if route.across else ""
     name += "_v3" if route.path == "/v3/openapi" else ""
     app.add_api_route(
@@ -333,7 +351,7 @@ def _answer(route: Route) -> dict[str, Any]:
     made = get_type_hints(route.handler).get("return")
     if made is HTMLResponse:
         return {"response_class": HTMLResponse}
-    if route.path == INSTANCE:
+    if route.path == INSTANCE or (made is Response and route in CLUSTERS):  # 200 without a body
         return {"response_class": Response}
     changes = made is Response and route.method != "GET" and route.path != assets.CONTENT
     return {"status_code": 204} if changes else {}

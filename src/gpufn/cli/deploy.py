@@ -34,6 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="with --min 0: how long nothing is asked for before the last instance goes (default: as the server says)",
     )
+    parser.add_argument(
+        "--cluster", action="append", metavar="NAME", help="where it may run (default: anywhere); repeat"
+    )
     parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="wait until it is ACTIVE")
     parser.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="longest wait (default: 1800)")
     api_options(parser)
@@ -72,12 +75,13 @@ def create(session: Session, version: Version, spec: dict[str, Any]) -> dict[str
 def specification(session: Session, version: Version, *, lowest: int, highest: int) -> dict[str, Any]:
     """One GPU specification (control-plane page, section 8.1)."""
     args = session.args
-    idle = getattr(args, "idle_to_zero", None)
+    idle, clusters = getattr(args, "idle_to_zero", None), getattr(args, "cluster", None)
     return {
         **place(session, version.get("containerImage") or ""),
         "minInstances": lowest,
         "maxInstances": highest,
         "maxRequestConcurrency": getattr(args, "concurrency", 1),
+        **({"clusters": clusters} if clusters else {}),
         **({} if idle is None else {"autoscalingConfiguration": {"scaleToZeroIdleTimeout": f"PT{idle}S"}}),
     }
 

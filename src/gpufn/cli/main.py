@@ -49,6 +49,7 @@ COMMANDS = (
     Command("usage", "GPU seconds, idle ones, and requests", "usage"),
     Command("why", "why a function, a deployment, an instance or a request is as it is", "why"),
     Command("events", "what happened, when, and why", "events"),
+    Command("cluster", "add, list and remove machines, put them into maintenance", "clusters"),
     Command("keys", "create, list and revoke API keys", "keys"),
     Command("secrets", "set and list secrets of functions, rotate the master key", "secrets"),
     Command("account", "create, list, change and delete accounts, and admin tokens", "accounts"),

@@ -62,8 +62,10 @@ class Fleet:
         return found
 
     def everywhere(self) -> Sequence[tuple[str, Backend]]:
-        """Every cluster that can be reached, with its backend."""
-        return list(self._backends.items())
+        """Every cluster that answers, with its backend."""
+        known = ((cluster_id, self.clusters.get(cluster_id)) for cluster_id in self._backends)
+        answering = [i for i, cluster in known if cluster is not None and cluster.health.failing_at is None]
+        return [(cluster_id, self._backends[cluster_id]) for cluster_id in answering]
 
     async def holders(self, image: str) -> frozenset[str] | None:
         """The clusters, by id, that alone have ``image``; None when any may fetch it."""
@@ -71,7 +73,7 @@ class Fleet:
 
     async def close(self, *, terminate: bool) -> None:
         """Let go of every backend, the others also when one fails; the local one last."""
-        for cluster_id, backend in reversed(self.everywhere()):
+        for cluster_id, backend in reversed(list(self._backends.items())):
             if backend is not self.local:
                 self.detach(cluster_id)
                 try:

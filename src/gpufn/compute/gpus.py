@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import pynvml
 
-from gpufn.model.cluster import Cluster, Gpu, InstanceType
+from gpufn.model import inventory
+from gpufn.model.cluster import Cluster, Gpu
 from gpufn.model.ids import InstanceId, stable_id
 from gpufn.model.instance import Failure, FailureKind
 from gpufn.runtime.log import get_logger
@@ -22,7 +23,6 @@ from gpufn.settings import ClusterSettings
 
 log = get_logger("gpus")
 
-CPU = "CPU"
 EMULATED_CAPACITY = 8
 EMULATED_GIB: Mapping[str, int] = {
     "H100": 80,
@@ -90,12 +90,6 @@ def _name(tokens: list[str]) -> str:
     return f"{first}{second}{third}" if second == "PRO" and third.isdecimal() else f"{first}{second}"
 
 
-def sizes(count: int) -> list[int]:
-    """How many devices an instance type of a machine with ``count`` can have: 1, 2, 4 …, and all of them."""
-    powers = [2**n for n in range(count.bit_length()) if 2**n < count]
-    return [*powers, count]
-
-
 def detect() -> list[Device]:
     """The real GPUs; empty where there is no driver. What NVML cannot say of one device leaves that one out."""
     try:
@@ -140,48 +134,25 @@ def local_cluster(settings: ClusterSettings, devices: Sequence[Device]) -> Clust
         zone=settings.zone,
         custom_attributes=tuple(a.strip() for a in settings.attributes.split(",") if a.strip()),
         stands_for_any=settings.stands_for_any,
-        gpus=(*real, *(gpu for gpu in emulated if gpu.name not in names), _cpu(provider)),
+        gpus=(*real, *(gpu for gpu in emulated if gpu.name not in names), inventory.cpu(provider, os.cpu_count() or 1)),
     )
 
 
 def _real(provider: str, kind: str, devices: Sequence[Device]) -> Gpu:
     smallest = min(device.memory_mib for device in devices)
-    value = f"{provider}.GPU.{kind}"
-    types = tuple(
-        InstanceType(
-            name=f"{value}_{n}x",
-            value=value,
-            gpu_count=n,
-            description=f"{n} x {devices[0].product} of this machine",
-            default=n == 1,
-            driver_version=devices[0].driver,
-            gpu_memory=f"{smallest * n}Mi",
-        )
-        for n in sizes(len(devices))
+    first = devices[0]
+    return inventory.gpu(
+        provider,
+        kind,
+        len(devices),
+        memory_mib=smallest,
+        product=f"{first.product} of this machine",
+        driver=first.driver,
     )
-    return Gpu(kind, len(devices), types)
 
 
 def _emulated(provider: str, kind: str) -> Gpu:
-    value = f"{provider}.GPU.{kind}"
-    types = tuple(
-        InstanceType(
-            name=f"{value}_{n}x",
-            value=value,
-            gpu_count=n,
-            description=f"{n} x {kind}, emulated: the function runs without a GPU",
-            default=n == 1,
-            gpu_memory=f"{EMULATED_GIB[kind] * n}Gi",
-        )
-        for n in sizes(EMULATED_CAPACITY)
-    )
-    return Gpu(kind, EMULATED_CAPACITY, types, emulated=True)
-
-
-def _cpu(provider: str) -> Gpu:
-    value = f"{provider}.{CPU}"
-    shape = InstanceType(f"{value}_1x", value, 0, "This machine's processors, without a GPU", default=True)
-    return Gpu(CPU, os.cpu_count() or 1, (shape,))
+    return inventory.gpu(provider, kind, EMULATED_CAPACITY, memory_mib=EMULATED_GIB[kind] * 1024, emulated=True)
 
 
 def allocate(devices: Sequence[Device], taken: Collection[int], need: int) -> tuple[int, ...] | None:

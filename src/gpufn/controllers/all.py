@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from gpufn.controllers.assets import Assets
 from gpufn.controllers.autoscaler import Autoscaler
+from gpufn.controllers.clusters import ClusterLoop
 from gpufn.controllers.context import Context
 from gpufn.controllers.deployments import Deployments
 from gpufn.controllers.instances import Instances
@@ -16,6 +18,14 @@ from gpufn.controllers.task_queue import TaskQueue
 from gpufn.controllers.tasks import Tasks
 from gpufn.controllers.trust import TrustLoop
 from gpufn.controllers.usage import Meter
+from gpufn.runtime.controller import Controller
+
+
+class Loop(Protocol):
+    """Anything that brings its controller."""
+
+    @property
+    def controller(self) -> Controller[str]: ...
 
 
 class Controllers:
@@ -42,6 +52,8 @@ class Controllers:
         context.hints.on("client", self.trust.hint_client)
         self.tasks = Tasks(context)
         self.task_queue = TaskQueue(context)
+        self.clusters = ClusterLoop(context)
+        context.hints.on("cluster", self.clusters.controller.hint)
         context.hints.on("deployment", self.deployments.controller.hint)
         context.hints.on("instance", self.instances.controller.hint)
         context.hints.on("version", self.routes.hint_version)
@@ -64,10 +76,9 @@ class Controllers:
             for one in self._all():
                 group.create_task(one.controller.run(), name=one.controller.name)
 
-    def _all(
-        self,
-    ) -> tuple[Routes, Deployments, Instances, Autoscaler, Reaper, Secrets, Assets, Meter, TrustLoop, Tasks, TaskQueue]:
+    def _all(self) -> tuple[Loop, ...]:
         return (
+            self.clusters,
             self.routes,
             self.deployments,
             self.instances,

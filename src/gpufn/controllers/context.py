@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 from gpufn.auth.discovery import fetch_keys
 from gpufn.auth.keyring import Keyring
 from gpufn.auth.tokens import Issuer
+from gpufn.compute.backend import Backend, BackendError, Files
 from gpufn.compute.fleet import Fleet
 from gpufn.compute.task_files import TaskFiles
+from gpufn.model.cluster import Cluster
 from gpufn.model.function import Health
 from gpufn.model.instance import Address
 from gpufn.runtime.clock import utc_now
@@ -26,6 +28,14 @@ FetchKeys: TypeAlias = Callable[[str, str], Awaitable[Mapping[str, Any]]]
 """Reads the public keys of an issuer, by its name and the URL of its keys. Raises Unavailable."""
 Probe: TypeAlias = Callable[[Health, Address], Awaitable[str | None]]
 """Asks an instance whether it is ready: None, or what is wrong in a few words."""
+
+
+Connect: TypeAlias = Callable[[Cluster, Files], Awaitable[Backend]]
+"""Opens the backend of a registered cluster with its secrets. Raises BackendError."""
+
+
+async def _no_way(cluster: Cluster, secrets: Files) -> Backend:
+    raise BackendError("there is no way to other clusters here")
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class Context:
     task_files: TaskFiles
     tasks: TaskSettings
     now: Callable[[], datetime] = utc_now
+    connect: Connect = _no_way
     own_issuer: Issuer | None = None
     """This installation, as an issuer of tokens."""
     external_issuers: tuple[ExternalIssuer, ...] = ()

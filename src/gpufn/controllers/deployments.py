@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from gpufn.controllers import plan
+from gpufn.controllers import placing, plan
 from gpufn.controllers.context import Context
 from gpufn.controllers.routes import Routes
 from gpufn.model import event
+from gpufn.model.cluster import ClusterMode
 from gpufn.model.deployment import Deployment, DeploymentWanted, GpuSpecification
 from gpufn.model.event import EventKind
 from gpufn.model.ids import InstanceId, new_id
@@ -134,11 +135,12 @@ class Deployments:
         self, tx: Transaction, deployment: Deployment, own: Sequence[Instance], *, now: datetime, loop_time: float
     ) -> Outcome:
         busy = self._context.load.busy(deployment.version_id, now=loop_time)
+        moving = self._moving(own, now)
         touched: list[str] = []
         waits: list[float] = []
         notes: list[str] = []
         for spec in deployment.specifications:
-            todo = plan.scale(spec, own, now, self._policy, busy=busy)
+            todo = plan.scale(spec, own, now, self._policy, busy=busy, moving=moving)
             for _ in range(todo.create):
                 instance = _new_instance(deployment, spec, now)
                 instances.insert(tx, instance)
@@ -153,6 +155,14 @@ class Deployments:
                 scaled = f"{note}; desired: {spec.desired} ({spec.desired_reason or 'as deployed'})"
                 events.insert(tx, (event.of_deployment(deployment, EventKind.DEPLOYMENT_SCALED, scaled, now=now),))
         return Outcome(deployment.version_id, tuple(touched), min(waits, default=None), note="; ".join(notes))
+
+    def _moving(self, own: Sequence[Instance], now: datetime) -> plan.Moving | None:
+        """The instances whose cluster is drained."""
+        clusters, patience = self._context.fleet.clusters, self._context.settings.cluster_drain
+        at = {i.id: clusters.get(i.cluster_id) for i in own if i.is_live and i.wanted and i.was_placed}
+        ids = {one for one, c in at.items() if c is not None and c.mode is ClusterMode.CORDON_AND_DRAIN}
+        overdue = {one for one in ids if placing.is_overdue(at[one], now, patience)}
+        return plan.Moving(ids, overdue) if ids else None
 
     def _retire_all(self, tx: Transaction, own: Sequence[Instance]) -> Outcome:
         victims = [i for i in own if i.is_live and i.wanted]

@@ -38,6 +38,8 @@ WORKERS = 64
 """Passes at once: one may wait as long as a health check takes."""
 PLACE_LOOK = 1.0
 """Seconds until the next look for a place where there was none."""
+SILENT_LOOK = 5.0
+"""Seconds until the next look at an instance whose cluster does not answer; it is hinted when that changes."""
 DETAIL_MAX = 500
 """Characters kept of what an instance says it is doing."""
 _START_PHASES = {
@@ -85,6 +87,10 @@ class Instances:
                 if placed is None:
                     return PLACE_LOOK
                 subject = replace(subject, instance=placed)
+            silent = placing.silence(self._context.fleet.clusters, subject.instance.cluster_id)
+            if silent:
+                await self._note(subject.instance, silent)
+                return SILENT_LOOK
             sight = await self._look(subject)
             bounds = self._scaling_limits if subject.deployed else self._limits
             following = step(subject.instance, sight, self._context.now(), limits=bounds)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
-from gpufn.model.cluster import Cluster, Clusters
+from gpufn.model.cluster import Cluster, ClusterMode, Clusters
 from gpufn.model.deployment import Deployment, Placement
 from gpufn.model.function import FunctionVersion
 from gpufn.model.instance import FailureKind, Instance, InstanceStatus as S
 from gpufn.model.placement import Offer, Use, Waits, Wish, choose
 from gpufn.model.task import Task
-from gpufn.store import deployments, instances, tasks
+from gpufn.store import clusters as stored, deployments, instances
 from gpufn.store.database import Transaction
 
 _OF_THE_PLACE = (FailureKind.IMAGE, FailureKind.START, FailureKind.CAPACITY)
@@ -41,16 +42,19 @@ def wish_of_task(task: Task, only: frozenset[str] | None = None) -> Wish:
     return Wish(task.nca_id, d.gpu, d.instance_type, where, needs_files=True, counted=True, only=only)
 
 
-def held(tx: Transaction, clusters: Clusters) -> dict[str, Counter[str]]:
-    """The devices in use, by cluster and by GPU; of ``CPU`` each task holds one."""
-    found: dict[str, Counter[str]] = {}
-    for cluster_id, gpu, kind, count in instances.held(tx):
-        shape = clusters.shape(gpu, kind)
-        units = shape[1].gpu_count if shape is not None else 1
-        found.setdefault(cluster_id or clusters.local.id, Counter())[gpu] += units * count
-    for cluster_id, gpu, units in tasks.held(tx):
-        found.setdefault(cluster_id or clusters.local.id, Counter())[gpu] += units
-    return found
+def is_overdue(cluster: Cluster | None, now: datetime, patience: float) -> bool:
+    """Whether a cluster has been drained for so long that what is still there goes now."""
+    if cluster is None or cluster.mode is not ClusterMode.CORDON_AND_DRAIN or cluster.mode_at is None:
+        return False
+    return (now - cluster.mode_at).total_seconds() >= patience
+
+
+def silence(clusters: Clusters, cluster_id: str) -> str:
+    """Why nothing can be learnt of, or done about, an instance now; empty when its cluster answers, or is given up."""
+    cluster = clusters.get(cluster_id)
+    if cluster is None or not cluster.is_silent:
+        return ""
+    return f"its cluster {cluster.name} does not answer: {cluster.health.problem}"
 
 
 def lost_with(cluster: Cluster | None) -> str:
@@ -62,7 +66,7 @@ def lost_with(cluster: Cluster | None) -> str:
 
 
 def _use(tx: Transaction, instance: Instance, own: Sequence[Instance], clusters: Clusters) -> Mapping[str, Use]:
-    devices = held(tx, clusters)
+    devices = stored.held(tx, clusters)
     siblings = _counted(i for i in own if i.is_live and i.wanted and i.specification_id == instance.specification_id)
     failures = _counted(i for i in own if i.status is S.ERRORED and _is_of_the_place(i))
     return {c.id: Use(devices.get(c.id, Counter()), siblings.get(c.id, 0), failures.get(c.id, 0)) for c in clusters.all}

@@ -46,6 +46,14 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True)
+class Moving:
+    """The instances in clusters that are drained, by id, and those of them that were waited for long enough."""
+
+    ids: Collection[str]
+    overdue: Collection[str] = ()
+
+
+@dataclass(frozen=True)
 class ScalePlan:
     """Instances to create and to retire. ``wait``: seconds after which to look again: until a failed one may be
     replaced, or while those that are too many are busy.
@@ -63,13 +71,16 @@ def scale(
     policy: RestartPolicy,
     *,
     busy: Collection[str] | None = (),
+    moving: Moving | None = None,
 ) -> ScalePlan:
     """Bring the number of wanted live instances of ``spec`` to what is desired, within its bounds.
 
     ``busy`` are the ids of those that serve something; None: nobody knows. A busy instance goes only when there are
-    more than the maximum.
+    more than the maximum. ``moving`` are those whose cluster is drained.
     """
     wanted = [i for i in of_specification(spec, instances) if i.is_live and i.wanted]
+    if moving is not None and any(i.id in moving.ids for i in wanted):
+        return _moved(spec, instances, now, policy, moving)
     target = min(max(spec.desired, spec.min_instances), spec.max_instances)
     surplus = len(wanted) - target
     if surplus > 0:
@@ -78,6 +89,24 @@ def scale(
         return ScalePlan()
     delay = restart_delay(spec, instances, now, policy)
     return ScalePlan(wait=delay) if delay > 0 else ScalePlan(create=-surplus)
+
+
+def _moved(
+    spec: GpuSpecification, instances: Sequence[Instance], now: datetime, policy: RestartPolicy, moving: Moving
+) -> ScalePlan:
+    """Others first take the place of those that are to go: each goes when one more is ready elsewhere, or when the time
+    for that is over. For as long there may be more than the maximum.
+    """
+    wanted = [i for i in of_specification(spec, instances) if i.is_live and i.wanted]
+    going = sorted((i for i in wanted if i.id in moving.ids), key=lambda i: (LEAST_ADVANCED_FIRST[i.status], i.id))
+    staying = [i for i in wanted if i.id not in moving.ids]
+    target = min(max(spec.desired, spec.min_instances), spec.max_instances)
+    ready = sum(i.status is S.READY for i in staying)
+    spare = max(0, ready + len(going) - target)
+    retire = [i.id for n, i in enumerate(going) if n < spare or i.id in moving.overdue]
+    missing = max(0, target - len(staying))
+    delay = restart_delay(spec, instances, now, policy) if missing else 0.0
+    return ScalePlan(create=0 if delay > 0 else missing, retire=tuple(retire), wait=delay or BUSY_LOOK)
 
 
 def _fewer(wanted: Sequence[Instance], surplus: int, *, beyond: int, busy: Collection[str] | None) -> ScalePlan:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from gpufn.controllers import capacity, placing
+from gpufn.controllers import capacity
 from gpufn.controllers.context import Context
 from gpufn.controllers.placing import wish_of_task
 from gpufn.model.cluster import Cluster, ClusterMode, Clusters
@@ -21,7 +21,7 @@ from gpufn.model.placement import Use, Waits, choose, unfit
 from gpufn.model.task import Task, TaskPhase, TaskStatus
 from gpufn.runtime.controller import Controller
 from gpufn.runtime.log import get_logger
-from gpufn.store import deployments, instances, tasks
+from gpufn.store import clusters as stored, deployments, instances, tasks
 from gpufn.store.database import Transaction
 
 log = get_logger("task queue")
@@ -102,7 +102,7 @@ class TaskQueue:
         if not offers:  # nobody has it: what waits for it waits until somebody does, or its time is over
             return Outcome(expired=len(expired), again=_next(tx, name, now))
         devices = sum(gpu.capacity for gpu in offers.values())
-        used = sum(units for c, gpu, units in tasks.held(tx) if gpu == name and (c or clusters.local.id) in offers)
+        used = sum(units for c, gpu, units, _ in tasks.held(tx) if gpu == name and (c or clusters.local.id) in offers)
         there = capacity.room(devices, claims(tx, name, clusters, offers), used)
         victims = self._evict(tx, name, there.short, offers, now) if there.short else ()
         queue = tasks.waiting(tx, name, now, limit=min(BATCH, there.free)) if there.free else []
@@ -125,7 +125,7 @@ class TaskQueue:
         if not queue:
             return []
         clusters, chosen, blocked = self._context.fleet.clusters, list[str](), set[str]()
-        held = placing.held(tx, clusters)
+        held = stored.held(tx, clusters)
         local_only = frozenset({clusters.local.id})
         for task in queue:
             wish = wish_of_task(task, only.get(_image(task), local_only))

@@ -15,7 +15,7 @@ from gpufn.compute.backend import Backend, BackendError, Observation, Phase
 from gpufn.controllers import task_progress
 from gpufn.controllers.context import Context
 from gpufn.controllers.launching import task_launch_request, telemetry_variables
-from gpufn.controllers.placing import lost_with
+from gpufn.controllers.placing import is_overdue, lost_with, silence
 from gpufn.controllers.plan import FASTEST_POLL, Terminate, Wait
 from gpufn.controllers.secrets import files_of, logins_of, of_task
 from gpufn.controllers.task_plan import (
@@ -58,6 +58,8 @@ BATCH = 100
 """Canceled, deleted and old tasks taken up at once."""
 READ_TRIES, READ_PAUSE = 10, 0.05
 """How often a progress file that cannot be understood is read again, and after how many seconds."""
+SILENT_LOOK = 5.0
+"""Seconds until the next look at a task whose cluster does not answer; it is hinted when that changes."""
 DETAIL_MAX = 500
 
 
@@ -102,6 +104,13 @@ class Tasks:
         if task.instance_id is not None:
             self._placed[task.instance_id] = task.id
         try:
+            silent = silence(self._context.fleet.clusters, task.cluster_id)
+            if silent:
+                await self._note(task, silent)
+                return SILENT_LOOK
+            if self._is_to_move(task):
+                reason = "its cluster is drained for maintenance"
+                return await self._save(task, Done(replace(task, requeue=reason, updated_at=self._context.now())))
             return await self._pass(task)
         except Stale:  # somebody wrote it while we looked: look again
             return 0.0
@@ -156,6 +165,13 @@ class Tasks:
         await self._context.task_files.remove(task.id)
         await self._context.db.run(lambda tx: _delete(tx, task))
         log.info("task forgotten", task=task.id)
+
+    def _is_to_move(self, task: Task) -> bool:
+        """Whether it could not finish in the time that a cluster under maintenance leaves it."""
+        if task.status.is_terminal or task.requeue is not None:
+            return False
+        cluster = self._context.fleet.clusters.get(task.cluster_id)
+        return is_overdue(cluster, self._context.now(), self._context.settings.cluster_drain)
 
     async def _look(self, task: Task) -> TaskSight:
         if task.instance_id is None:

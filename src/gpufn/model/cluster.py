@@ -166,6 +166,11 @@ class Cluster:
         return self.kind is not ClusterKind.AGENT and self.health.seen_at is not None and self.health.failing_at is None
 
     @property
+    def is_silent(self) -> bool:
+        """Whether it does not answer just now, and is not given up either."""
+        return self.health.failing_at is not None and self.health.lost_at is None
+
+    @property
     def is_lost(self) -> bool:
         """Whether it was given up."""
         return self.health.lost_at is not None
@@ -202,8 +207,8 @@ class Clusters:
         return self.all[0]
 
     def admitting(self, nca_id: str) -> tuple[Cluster, ...]:
-        """Those that run instances of the account."""
-        return tuple(cluster for cluster in self.all if cluster.admits(nca_id))
+        """Those in which instances of the account can be placed."""
+        return tuple(c for c in self.all if c.kind is not ClusterKind.AGENT and c.admits(nca_id))
 
     def shape(self, gpu: str, instance_type: str) -> tuple[Gpu, InstanceType] | None:
         """A GPU and an instance type by their names, as the first cluster that has them knows them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from typing import NewType
 
@@ -36,6 +37,14 @@ def is_uuid(text: str) -> bool:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:
         return False
+
+
+def name_id(name: str) -> str:
+    """The UUID (version 3) that Java's ``nameUUIDFromBytes`` makes of a name: MD5 without a name space (clusters page,
+    section 1).
+    """
+    digest = hashlib.md5(name.encode(), usedforsecurity=False).digest()
+    return str(uuid.UUID(bytes=digest, version=3))
 
 
 def stable_id(*parts: str) -> str:

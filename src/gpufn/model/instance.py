@@ -121,6 +121,16 @@ class Instance:
         """Whether it has, or may have, something running."""
         return not INSTANCE_MACHINE.is_terminal(self.status)
 
+    @property
+    def was_placed(self) -> bool:
+        """Whether it is in a cluster: the local one, where none is recorded but it was started."""
+        return bool(self.cluster_id) or self.status is not InstanceStatus.PENDING
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether it was looked for a place, and there is none: nothing of it runs or starts."""
+        return self.status is InstanceStatus.PENDING and not self.cluster_id and bool(self.detail)
+
     def to(self, status: InstanceStatus, *, now: datetime, failure: Failure | None = None) -> Instance:
         """The instance after a transition; raises Conflict when the machine does not allow it."""
         INSTANCE_MACHINE.check(self.status, status)

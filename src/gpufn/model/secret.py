@@ -52,6 +52,11 @@ def telemetry_place(nca_id: str, telemetry_id: str) -> str:
     return f"accounts/{nca_id}/telemetries/{telemetry_id}"
 
 
+def cluster_place(cluster_id: str) -> str:
+    """Where the TLS files of a cluster's engine are."""
+    return f"clusters/{cluster_id}"
+
+
 def registry_place(nca_id: str, credential_id: str) -> str:
     """Where the secret of a registry credential is."""
     return f"accounts/{nca_id}/registry-credentials/{credential_id}"

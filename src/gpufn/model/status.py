@@ -60,7 +60,7 @@ def condition(deployment: Deployment | None, instances: Sequence[Instance]) -> C
     wrong = _wrong(deployment, instances)
     if deployment.activated_at is None:
         return Condition(FunctionStatus.DEPLOYING, wrong)
-    if any(i.is_live and i.wanted for i in instances):
+    if any(i.is_live and i.wanted and not i.waits_for_room for i in instances):
         return Condition(FunctionStatus.DEGRADING, wrong)
     return Condition(FunctionStatus.DEGRADED, wrong)
 

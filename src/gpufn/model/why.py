@@ -86,7 +86,11 @@ def obstacles(deployment: Deployment, own: Sequence[Instance]) -> str:
     is in the way.
     """
     parts = []
+    waiting = [i for i in own if i.wanted and i.waits_for_room and i.failure is None]
+    if waiting:
+        parts.append(f"{_counted(len(waiting), 'not placed')}: {waiting[0].detail}")
     starting = [i for i in own if i.wanted and i.status in (S.PENDING, S.STARTING) and i.failure is None]
+    starting = [i for i in starting if not i.waits_for_room]
     if starting:
         parts.append(_counted(len(starting), "starting", starting[0].detail))
     unhealthy = [i for i in own if i.wanted and i.status is S.UNHEALTHY]

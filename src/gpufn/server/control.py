@@ -21,7 +21,7 @@ from gpufn.auth.tokens import Signer
 from gpufn.compute import gpus
 from gpufn.compute.backend import BackendError
 from gpufn.compute.catalog import Catalog
-from gpufn.compute.docker.backend import DockerBackend
+from gpufn.compute.docker import DockerBackend, this_machine
 from gpufn.compute.fleet import Fleet
 from gpufn.compute.local import LocalBackend
 from gpufn.compute.probes import probe
@@ -41,6 +41,7 @@ from gpufn.scaling.load import LoadBoard
 from gpufn.server import bootstrap
 from gpufn.server.data import DataDirectory
 from gpufn.server.inside import Inside
+from gpufn.server.places import Places
 from gpufn.settings import Settings, load_issuers
 from gpufn.store import clusters, migrate
 from gpufn.store.database import Database, Sqlite
@@ -80,10 +81,10 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
     hints, load, feed = Hints(), LoadBoard(started=loop_now()), Retained[Message]()
     objects = open_objects(settings.objects.url, data.objects)
     async with Supervisor() as outer:
-        fleet, backend = await _fleet(settings, data, db, outer, tell=partial(hints.hint, "seen"))
+        computing = await _computing(settings, data, db, outer, tell=partial(hints.hint, "seen"))
         shared = ControllersContext(
             db,
-            fleet,
+            computing.fleet,
             probe,
             hints,
             load,
@@ -95,10 +96,11 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
             tasks=settings.tasks,
             own_issuer=signer.issuer,
             external_issuers=load_issuers(settings),
+            connect=computing.places.connect,
         )
         controllers = Controllers(shared)
-        context = _api_context(settings, data, shared, signer=signer, db=db, backend=backend)
-        await _open(backend)
+        context = _api_context(settings, data, shared, signer=signer, db=db, backend=computing.local)
+        await _open(computing.local)
         try:
             async with Supervisor() as tasks:
                 tasks.start(controllers.run(), name="controllers", essential=True)
@@ -108,23 +110,36 @@ async def running(settings: Settings, *, succeeded: bool = False) -> AsyncIterat
                 yield role
             leave = role.hands_over
         finally:
-            await fleet.close(terminate=not leave)
+            await computing.fleet.close(terminate=not leave)
             if not leave:
                 await _record_stopped(db)
             await db.close()
 
 
-async def _fleet(
+@dataclass(frozen=True)
+class Computing:
+    """What runs instances: all clusters, this machine's backend, and the way to the others."""
+
+    fleet: Fleet
+    local: LocalBackend
+    places: Places
+
+
+async def _computing(
     settings: Settings, data: DataDirectory, db: Database, tasks: Supervisor, *, tell: Callable[[InstanceId], None]
-) -> tuple[Fleet, LocalBackend]:
+) -> Computing:
     """The clusters that are registered, with this machine as it is now."""
     devices = gpus.detect()
     local = gpus.local_cluster(settings.cluster, devices)
-    backend = _backend(settings, data, gpus.Devices(devices), tasks, tell=tell)
+    held = gpus.Devices(devices)
+    process = ProcessBackend(
+        settings.process, data=data.root, catalog=Catalog(data.images), supervisor=tasks, devices=held, tell=tell
+    )
+    backend = _backend(settings, data, process, held, tasks)
     await db.run(lambda tx: clusters.ensure_local(tx, local))
     fleet = Fleet(local, backend, owns=backend.owns)
     fleet.learn(await db.run(clusters.every))
-    return fleet, backend
+    return Computing(fleet, backend, Places(settings.docker, data.root, process.installation, tasks))
 
 
 def _api_context(
@@ -201,27 +216,14 @@ def _signer(settings: Settings, data: DataDirectory) -> Signer:
 
 
 def _backend(
-    settings: Settings,
-    data: DataDirectory,
-    devices: gpus.Devices,
-    tasks: Supervisor,
-    *,
-    tell: Callable[[InstanceId], None],
+    settings: Settings, data: DataDirectory, process: ProcessBackend, devices: gpus.Devices, tasks: Supervisor
 ) -> LocalBackend:
-    process = ProcessBackend(
-        settings.process, data=data.root, catalog=Catalog(data.images), supervisor=tasks, devices=devices, tell=tell
-    )
     if settings.docker.enabled not in ("auto", "yes", "no"):
         raise Fatal(f"docker.enabled = {settings.docker.enabled!r}: use auto, yes or no", exit_code=2)
     docker = None
     if settings.docker.enabled != "no":
-        docker = DockerBackend(
-            settings.docker,
-            installation=process.installation,
-            supervisor=tasks,
-            data=data.root,
-            devices=devices,
-        )
+        site = this_machine(settings.docker, installation=process.installation, data=data.root)
+        docker = DockerBackend(settings.docker, site, supervisor=tasks, data=data.root, devices=devices)
     return LocalBackend(process, docker, docker_required=settings.docker.enabled == "yes")
 
 

@@ -155,6 +155,12 @@ class ControllerSettings:
     bounds the one request that came at the last moment; it is the longest that a caller may wait."""
     stop_grace: float = 10.0
     """Seconds between the polite and the forcible end of an instance."""
+    cluster_look: float = 5.0
+    """Seconds between two looks whether a registered cluster answers."""
+    cluster_lost_after: float = 60.0
+    """Seconds of silence after which a cluster is given up: its instances are started anew elsewhere."""
+    cluster_drain: float = 600.0
+    """Seconds that instances of a cluster that is drained are kept for while others take their place elsewhere."""
     idle_to_zero: float = 300.0
     """Seconds without any request after which a specification with ``minInstances`` 0 has no instance."""
     keep_ended: float = 3600.0

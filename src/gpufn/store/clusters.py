@@ -4,13 +4,15 @@ them by ``controllers/clusters``.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from gpufn.model.cluster import Cluster, ClusterKind, ClusterMode, Health
+from gpufn.model.cluster import Cluster, ClusterKind, ClusterMode, Clusters, Health
+from gpufn.store import instances as stored_instances, tasks as stored_tasks
 from gpufn.store.cluster_tables import clusters as table
 from gpufn.store.tables import instances
 from gpufn.store.task_tables import tasks
@@ -55,6 +57,26 @@ def set_health(tx: sa.Connection, cluster_id: str, health: Health) -> None:
 def delete(tx: sa.Connection, cluster_id: str) -> None:
     """Forget it."""
     tx.execute(table.delete().where(table.c.id == cluster_id))
+
+
+def held(tx: sa.Connection, clusters: Clusters) -> dict[str, Counter[str]]:
+    """The devices in use, by cluster and by GPU; of ``CPU`` each task holds one."""
+    found: dict[str, Counter[str]] = {}
+    for cluster_id, gpu, kind, count in stored_instances.held(tx):
+        shape = clusters.shape(gpu, kind)
+        units = shape[1].gpu_count if shape is not None else 1
+        found.setdefault(cluster_id or clusters.local.id, Counter())[gpu] += units * count
+    for cluster_id, gpu, units, _ in stored_tasks.held(tx):
+        found.setdefault(cluster_id or clusters.local.id, Counter())[gpu] += units
+    return found
+
+
+def live_counts(tx: sa.Connection, clusters: Clusters) -> Counter[str]:
+    """How many instances live in each, tasks' too."""
+    found: Counter[str] = Counter()
+    for cluster_id, _, _, count in (*stored_instances.held(tx), *stored_tasks.held(tx)):
+        found[cluster_id or clusters.local.id] += count
+    return found
 
 
 def ensure_local(tx: sa.Connection, cluster: Cluster) -> None:

@@ -64,6 +64,13 @@ def live_in(tx: sa.Connection, cluster_ids: Sequence[str]) -> Sequence[InstanceI
     return [InstanceId(i) for i in found.scalars()]
 
 
+def deployments_in(tx: sa.Connection, cluster_ids: Sequence[str]) -> Sequence[str]:
+    """The deployments that have live instances in one of the clusters."""
+    query = sa.select(table.c.deployment_id).distinct()
+    query = query.where(table.c.status.not_in(ENDED), table.c.cluster_id.in_(cluster_ids))
+    return tx.execute(query).scalars().all()
+
+
 def held(tx: sa.Connection) -> list[tuple[str, str, str, int]]:
     """What live instances hold: (cluster, GPU, instance type, how many), of those that were placed."""
     query = (

@@ -162,14 +162,27 @@ def live_in(tx: sa.Connection, cluster_ids: Sequence[str]) -> Sequence[InstanceI
     return [InstanceId(i) for i in tx.execute(query).scalars() if i is not None]
 
 
-def held(tx: sa.Connection) -> list[tuple[str, str, int]]:
-    """The devices that tasks hold: (cluster, GPU, how many)."""
+def held_by(tx: sa.Connection, cluster_ids: Sequence[str]) -> Sequence[str]:
+    """The tasks that have their instance in one of the clusters."""
+    query = sa.select(table.c.id).where(table.c.phase == TaskPhase.PLACED, table.c.cluster_id.in_(cluster_ids))
+    return tx.execute(query).scalars().all()
+
+
+def holding(tx: sa.Connection, cluster_ids: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Account, instance type and id of each instance of a task in one of the clusters."""
+    query = table.select().where(table.c.phase == TaskPhase.PLACED, table.c.cluster_id.in_(cluster_ids))
+    found = (_load(row) for row in tx.execute(query))
+    return [(t.nca_id, t.definition.instance_type, t.instance_id or t.id) for t in found]
+
+
+def held(tx: sa.Connection) -> list[tuple[str, str, int, int]]:
+    """What tasks hold: (cluster, GPU, how many devices, how many tasks)."""
     query = (
-        sa.select(table.c.cluster_id, table.c.gpu, sa.func.sum(table.c.units))
+        sa.select(table.c.cluster_id, table.c.gpu, sa.func.sum(table.c.units), sa.func.count())
         .where(table.c.phase == TaskPhase.PLACED)
         .group_by(table.c.cluster_id, table.c.gpu)
     )
-    return [(cluster, gpu, int(units)) for cluster, gpu, units in tx.execute(query)]
+    return [(cluster, gpu, int(units), count) for cluster, gpu, units, count in tx.execute(query)]
 
 
 def unsettled(tx: sa.Connection, ended_before: datetime, *, limit: int) -> Sequence[str]:

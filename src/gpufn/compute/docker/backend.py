@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import shutil
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from gpufn.compute import secret_files
 from gpufn.compute.backend import BackendError, ExecResult, Files, LaunchRequest, Login, LogLine, Observation, Phase
 from gpufn.compute.docker import credentials, errors, output, reference, seen, spec
+from gpufn.compute.docker.delivery import Delivery, Mounted
 from gpufn.compute.docker.engine import Engine, Refused
 from gpufn.compute.docker.progress import Progress
 from gpufn.compute.gpus import Devices
@@ -58,28 +57,43 @@ class _Fails(Exception):
         self.failure = failure
 
 
-class DockerBackend:
-    """Runs instances as containers.
+@dataclass(frozen=True)
+class Site:
+    """Which engine, and how what it runs is reached. ``installation`` marks its containers as ours."""
 
-    ``data`` is where shared directories and kept logs go, ``docker_host`` the value of DOCKER_HOST.
-    """
+    connect: Callable[[], Awaitable[Engine]]
+    installation: str
+    delivery: Delivery
+    host: str = "127.0.0.1"
+    """Where published ports of its machine are reached from here."""
+    publish: str = "127.0.0.1"
+    """On which address of its machine ports are published."""
+    needs_gpus: bool = False
+    """Whether it is to run real GPUs, so that one without NVIDIA's runtime is of no use."""
+
+
+def this_machine(settings: DockerSettings, *, installation: str, data: Path, docker_host: str = "") -> Site:
+    """The engine of this machine; ``docker_host`` is the value of DOCKER_HOST."""
+    return Site(lambda: Engine.connect(settings.socket, docker_host), installation, Mounted(data))
+
+
+class DockerBackend:
+    """Runs instances as containers of the engine at ``site``. ``data`` is where logs are kept."""
 
     name = "docker"
 
     def __init__(
         self,
         settings: DockerSettings,
+        site: Site,
         *,
-        installation: str,
         supervisor: Supervisor,
         data: Path,
         devices: Devices | None = None,
-        docker_host: str = "",
     ) -> None:
-        self.installation = installation
-        self._settings, self._supervisor = settings, supervisor
+        self._settings, self._site, self._supervisor = settings, site, supervisor
         self._limits = spec.limits(settings)
-        self._data, self._devices, self._docker_host = data, devices or Devices(), docker_host
+        self._data, self._devices = data, devices or Devices()
         self._connected: Engine | None = None
         self._launches: dict[InstanceId, _Launch] = {}
         self._endings: dict[InstanceId, asyncio.Task[None]] = {}
@@ -91,17 +105,24 @@ class DockerBackend:
     async def available(self) -> str:
         """Why no engine can be used; empty when one answers."""
         try:
-            await (await Engine.connect(self._settings.socket, self._docker_host)).close()
+            await (await self._site.connect()).close()
         except BackendError as error:
             return str(error)
         return ""
 
     async def open(self) -> None:
         """Connect; adopt the containers of an earlier process, and start those it had only created."""
-        self._connected = await Engine.connect(self._settings.socket, self._docker_host)
+        self._connected = await self._site.connect()
+        if self._site.needs_gpus and not await self._connected.runs_gpus():
+            await self._connected.close()
+            self._connected = None
+            raise BackendError(
+                "it is registered with GPUs, but its engine has neither NVIDIA's runtime nor NVIDIA's devices; install "
+                "the NVIDIA Container Toolkit there, or register the GPUs as emulated"
+            )
         for instance_id, container in (await self._containers()).items():
             self._devices.adopt(instance_id, container.devices)
-            if container.state == "created":
+            if container.state == "created" and not self._site.delivery.fills:
                 self._begin(instance_id, None)
 
     async def close(self, *, terminate: bool) -> None:
@@ -134,7 +155,8 @@ class DockerBackend:
         existing = (await self._containers()).get(request.instance_id)
         if existing is None or existing.state == "created":
             self._ended.pop(request.instance_id, None)
-            self._begin(request.instance_id, request if existing is None else None)
+            fresh = existing is None or self._site.delivery.fills
+            self._begin(request.instance_id, request if fresh else None)
 
     def _begin(self, instance_id: InstanceId, request: LaunchRequest | None) -> None:
         if instance_id in self._launches:  # begun by another call while we looked
@@ -168,20 +190,19 @@ class DockerBackend:
         if not await self._engine.has_image(str(found)):
             await self._pull(found, launch, request.logins)
         launch.detail = "creating the container"
-        shared = self._shared(request.instance_id)
-        await asyncio.to_thread(_make_shared, shared)
-        await self._write_secrets(request.instance_id, request.secrets)
+        mounts = await self._site.delivery.prepare(request)
         try:
             body = spec.container(
                 request,
                 image=str(found),
-                installation=self.installation,
+                installation=self._site.installation,
                 limits=self._limits,
-                shared=shared,
-                secrets=self._secrets(request.instance_id),
+                mounts=mounts,
                 devices=devices,
+                publish=self._site.publish,
             )
             await self._engine.create(spec.container_name(request.instance_id), body)
+            await self._site.delivery.fill(self._engine, request)
         except ValueError as error:
             raise _Fails(
                 Failure(FailureKind.START, f"containerArgs cannot be split: {error}; close the quote", permanent=True)
@@ -228,14 +249,9 @@ class DockerBackend:
             raise _Fails(errors.start_failure(error.words)) from error
 
     async def refresh(self, instance_id: InstanceId, secrets: Files) -> None:
-        """Into the directory that is mounted; any user of the container may read them there."""
-        if instance_id not in self._endings and self._shared(instance_id).exists():
-            await self._write_secrets(instance_id, secrets)
-
-    async def _write_secrets(self, instance_id: InstanceId, secrets: Files) -> None:
-        directory = self._secrets(instance_id)
-        await asyncio.to_thread(directory.mkdir, exist_ok=True)
-        await asyncio.to_thread(secret_files.write, directory, secrets, mode=0o644)
+        """Any user of the container may read them there."""
+        if instance_id not in self._endings:
+            await self._site.delivery.refresh(self._engine, instance_id, secrets)
 
     async def observe(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Observation]:
         """One look at the engine for all, and one more at each that ended since the last look."""
@@ -249,19 +265,28 @@ class DockerBackend:
         if container is not None and container.has_ended:
             self._devices.release(instance_id)  # what has ended uses no GPU, whether it is removed or not
             return Observation(Phase.EXITED, failure=await self._why_ended(instance_id))
-        if container is not None and container.is_running and container.address is not None:
-            return Observation(Phase.RUNNING, address=container.address)
+        address = container.address(self._site.host) if container is not None and container.is_running else None
+        if address is not None:
+            return Observation(Phase.RUNNING, address=address)
+        if launch is None and container is not None and self._is_unfilled(container):
+            return Observation(Phase.ABSENT)  # so that it is launched again, with all that belongs into it
         if launch is not None or container is not None:
             detail = launch.detail if launch else STARTING
             return Observation(Phase.STARTING if detail == STARTING else Phase.PREPARING, detail=detail)
         return Observation(Phase.ABSENT)
+
+    def _is_unfilled(self, container: seen.Container) -> bool:
+        return container.state == "created" and self._site.delivery.fills
 
     async def _why_ended(self, instance_id: InstanceId) -> Failure:
         known = self._ended.get(instance_id)
         if known is not None:
             return known
         state = await self._engine.state(spec.container_name(instance_id)) or {}
-        tail = [line.text async for line in self._lines(instance_id, follow=False, tail=TAIL_LINES)]
+        try:
+            tail = [line.text async for line in self._lines(instance_id, follow=False, tail=TAIL_LINES)]
+        except Refused:  # it is being removed at this moment
+            tail = []
         failure = errors.exit_failure(int(state.get("ExitCode", 0)), oom_killed=bool(state.get("OOMKilled")), tail=tail)
         self._ended[instance_id] = failure
         return failure
@@ -286,7 +311,7 @@ class DockerBackend:
             if lines:
                 await asyncio.to_thread(output.keep, self._kept(instance_id), lines)
             await self._engine.remove(name)
-            await asyncio.to_thread(secret_files.wipe, self._secrets(instance_id))
+            await self._site.delivery.wipe(instance_id)
             self._launches.pop(instance_id, None)
             self._ended.pop(instance_id, None)
             self._devices.release(instance_id)
@@ -308,7 +333,8 @@ class DockerBackend:
         await self._engine.remove(spec.container_name(instance_id))
         self._ended.pop(instance_id, None)
         self._devices.release(instance_id)
-        await asyncio.to_thread(_delete, self._kept(instance_id), self._shared(instance_id).parent)
+        await asyncio.to_thread(self._kept(instance_id).unlink, missing_ok=True)
+        await self._site.delivery.delete(instance_id)
 
     async def exec(self, instance_id: InstanceId, command: Sequence[str], *, seconds: float) -> ExecResult | None:
         """In its container, as its user. One that takes too long is left: engines cannot end it."""
@@ -359,13 +385,7 @@ class DockerBackend:
         return self._connected
 
     async def _containers(self) -> dict[InstanceId, seen.Container]:
-        return seen.containers(await self._engine.containers(self.installation))
-
-    def _shared(self, instance_id: InstanceId) -> Path:
-        return self._data / "instances" / instance_id / "inf"
-
-    def _secrets(self, instance_id: InstanceId) -> Path:
-        return self._data / "instances" / instance_id / "secrets"
+        return seen.containers(await self._engine.containers(self._site.installation))
 
     def _kept(self, instance_id: InstanceId) -> Path:
         return output.kept_file(self._data, instance_id)
@@ -375,17 +395,3 @@ async def _cancel(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
         await asyncio.wait([task])
-
-
-def _make_shared(path: Path) -> None:
-    """Private to us on this machine; inside the container any user may write (invocation-plane page, section 10.2)."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.mkdir(exist_ok=True)
-    path.chmod(0o777)  # the parent is 0700, so only the container's users gain by it
-
-
-def _delete(kept: Path, directory: Path) -> None:
-    kept.unlink(missing_ok=True)
-    shutil.rmtree(directory, ignore_errors=True)
-    if directory.exists():
-        log.warning("an instance's directory holds files of another user; remove it by hand", path=str(directory))

@@ -17,6 +17,7 @@ import aiohttp
 
 from gpufn.compute.backend import EXEC_OUTPUT_MAX, BackendError, ExecResult
 from gpufn.compute.docker import sockets
+from gpufn.compute.docker.endpoint import Endpoint, client
 from gpufn.compute.docker.output import Frames
 from gpufn.compute.docker.reference import Reference
 from gpufn.compute.docker.spec import INSTALLATION
@@ -24,6 +25,8 @@ from gpufn.runtime.clock import loop_now
 
 CALL_TIMEOUT = 60.0
 """Seconds for one ordinary call."""
+LIST_TIMEOUT = 15.0
+"""Seconds to list containers: what everything that watches instances waits for."""
 PULL_STALL = 300.0
 """Seconds a pull may be silent."""
 _UNREACHABLE = 900
@@ -85,6 +88,17 @@ class Engine:
             f"no container engine answers; tried {', '.join(tried)}; start Docker or Podman, or set docker.socket"
         )
 
+    @classmethod
+    async def at(cls, endpoint: Endpoint) -> Engine:
+        """The engine there. Raises BackendError when it does not answer."""
+        engine = cls(client(endpoint), endpoint.url)
+        try:
+            await engine.ping()
+        except BackendError:
+            await engine.close()
+            raise
+        return engine
+
     async def close(self) -> None:
         """Close the connections."""
         await self._docker.close()
@@ -127,6 +141,23 @@ class Engine:
             if error.status != 409:
                 raise
 
+    async def copy_into(self, name: str, archive: bytes) -> bool:
+        """Unpack a tar file at ``/`` of a container, running or not; whether there is one of that name."""
+        done = False
+        with _absent_is_fine(), translated("copying files into a container"):
+            async with asyncio.timeout(CALL_TIMEOUT):
+                await self._docker.containers.container(name).put_archive("/", archive)  # type: ignore[no-untyped-call]
+                done = True
+        return done
+
+    async def runs_gpus(self) -> bool:
+        """Whether it has NVIDIA's runtime, or knows NVIDIA's devices (CDI), so that containers can be given GPUs."""
+        with translated("asking what the engine can"):
+            async with asyncio.timeout(CALL_TIMEOUT):
+                info = await self._docker.system.info()
+        devices = info.get("DiscoveredDevices") or ()
+        return "nvidia" in (info.get("Runtimes") or {}) or any("nvidia" in str(d.get("ID")) for d in devices)
+
     async def start(self, name: str) -> None:
         """Start it, if it does not run."""
         with translated("starting a container"):
@@ -149,7 +180,7 @@ class Engine:
         """Every container of ``installation``, running or not, as the engine lists it."""
         filters = json.dumps({"label": [f"{INSTALLATION}={installation}"]})
         with translated("listing containers"):
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with asyncio.timeout(LIST_TIMEOUT):
                 found = await self._docker.containers.list(all=True, filters=filters)
         return [container._container for container in found]  # the library offers no other way to the whole entry
 

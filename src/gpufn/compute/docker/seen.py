@@ -40,16 +40,17 @@ class Container:
         """The indices of the GPUs passed to it."""
         return tuple(int(device) for device in self.labels.get(GPUS, "").split(",") if device.isdecimal())
 
-    @property
-    def address(self) -> Address | None:
-        """Where it listens; None until the engine has published its ports. A task listens nowhere."""
+    def address(self, host: str) -> Address | None:
+        """Where it listens, on a machine that is reached as ``host``; None until the engine has published its ports. A
+        task listens nowhere.
+        """
         if TASK in self.labels:
-            return Address("127.0.0.1", 0, 0)
+            return Address(host, 0, 0)
         port = self._published(INFERENCE_PORT)
         health_port = self._published(HEALTH_PORT)
         if port is None or health_port is None:
             return None
-        return Address("127.0.0.1", port, health_port, SHARED_DIR)
+        return Address(host, port, health_port, SHARED_DIR)
 
     def _published(self, label: str) -> int | None:
         private = self.labels.get(label, "")

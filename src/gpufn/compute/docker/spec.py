@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,18 +66,20 @@ def container(
     image: str,
     installation: str,
     limits: Limits,
-    shared: Path,
-    secrets: Path,
+    mounts: Mapping[str, Any],
     devices: Sequence[int],
+    publish: str = "127.0.0.1",
 ) -> dict[str, Any]:
-    """The body of "create a container" (Engine API 1.41): the image's entrypoint, and our arguments if any."""
-    ports = {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in _ports(request)}
+    """The body of "create a container" (Engine API 1.41): the image's entrypoint, and our arguments if any. Ports are
+    published on the address ``publish`` of the engine's machine.
+    """
+    ports = {f"{port}/tcp": [{"HostIp": publish, "HostPort": ""}] for port in _ports(request)}
     body: dict[str, Any] = {
         "Image": image,
         "Env": [f"{name}={value}" for name, value in _environment(request).items()],
         "Labels": labels(request, installation=installation, devices=devices),
         "ExposedPorts": {port: {} for port in ports},
-        "HostConfig": _host(limits, ports) | _mounts(request, shared, secrets) | _gpus(devices),
+        "HostConfig": _host(limits, ports) | dict(mounts) | _gpus(devices),
     }
     command = arguments(request.args)
     return body if command is None else body | {"Cmd": command}
@@ -131,7 +133,8 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
     return dict(request.environment) | platform_environment(request) | ours
 
 
-def _mounts(request: LaunchRequest, shared: Path, secrets: Path) -> dict[str, Any]:
+def mounts(request: LaunchRequest, shared: Path, secrets: Path) -> dict[str, Any]:
+    """The directories that an instance sees of this machine."""
     source, target = (str(shared), SHARED_DIR) if request.task is None else (request.task.directory, TASK_DIR)
     return {
         "Mounts": [
