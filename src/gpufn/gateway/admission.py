@@ -36,8 +36,11 @@ def bearer(head: RequestHead) -> bytes:
     return match[1]
 
 
-def grant(snapshot: Snapshot, token: bytes, *, pepper: bytes, wall: Callable[[], float]) -> Grant:
-    """What the key allows. ``wall`` tells the time in seconds since the epoch. Raises Refused (401)."""
+def grant(snapshot: Snapshot, token: bytes, pepper: bytes, wall: Callable[[], float]) -> Grant:
+    """What the key allows. ``wall`` tells the time in seconds since the epoch. Raises Refused (401; 503 at first)."""
+    if not snapshot.ready:
+        detail = "the gateway is starting and has not heard from control yet; retry"
+        raise Refused(problem(503, detail, b"retry-after: 1"))
     hashed = digest(pepper, token)
     found = snapshot.grants.get(hashed)
     if found is None and b"." in token and not token.startswith(b"nvapi-"):
@@ -78,21 +81,22 @@ def _of_maker(snapshot: Snapshot, key_id: str, now: float) -> tuple[frozenset[st
 
 def require(holder: Grant, scope: str) -> None:
     """Raises Refused (403) when the key lacks ``scope``."""
-    if scope not in holder.principal.scopes:
+    if scope not in holder.scopes:
         raise Refused(problem(403, "missing requested authorities"))
 
 
-def choose(snapshot: Snapshot, principal: Principal, function_id: str, version_id: str | None) -> Version:
+def choose(snapshot: Snapshot, holder: Grant, function_id: str, version_id: str | None) -> Version:
     """The version that is to serve: the pinned one, or the least loaded of those the caller may invoke; of equals,
     the one not called for longest.
 
     Existence is checked before access (auth page, section 4.4). Raises Refused.
     """
     known = snapshot.versions_of(function_id)
-    if version_id is None and len(known) == 1:  # by far the most common case, and the cheapest
+    if len(known) == 1 and version_id in (None, known[0].id):  # by far the most common case, and the cheapest
         only = known[0]
-        if only.invocable and only.nca_id == principal.nca_id and principal.reaches_account():
+        if only.invocable and holder.reaches_account and only.nca_id == holder.principal.nca_id:
             return only
+    principal = holder.principal
     related = {v.id: (v, to) for v in known if (to := _relation(principal, v)) is not None}
     account = principal.nca_id
     if not related:

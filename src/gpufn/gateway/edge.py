@@ -123,7 +123,11 @@ class Connection(asyncio.Protocol):
                 self._partial(data)
                 return
             head = parse_request(data[:end], settings.headers_max)
-            body, complete = self._begin_body(head, data, end)
+            body = data[end:]
+            if complete := len(body) == head.length:  # all of it, and nothing else
+                self._buffer = b""
+            else:
+                body, complete = self._begin_body(head, body)
         except BadMessage as error:
             self._refuse(not_a_message(error))
             return
@@ -143,9 +147,8 @@ class Connection(asyncio.Protocol):
             self._service.deadlines.schedule(self, self._since + self._settings.head_timeout)
         self._buffer = data
 
-    def _begin_body(self, head: RequestHead, data: bytes, end: int) -> tuple[bytes, bool]:
+    def _begin_body(self, head: RequestHead, rest: bytes) -> tuple[bytes, bool]:
         """What is there of the body, and whether that is all of it."""
-        rest = data[end:]
         length = head.length
         if 0 <= length <= len(rest):
             self._buffer = rest[length:]

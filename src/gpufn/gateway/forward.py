@@ -55,30 +55,26 @@ NOBODY = _Nobody()
 class Forward:
     """A request being passed on. Give it the body first or later, ``start`` it once."""
 
-    __slots__ = (
-        "_buffered", "_chunked", "_connection", "_done", "_held", "_kept", "_pending", "_pool", "_replay", "_retried",
-        "_untouched", "_without_body", "complete", "sent", "sink",
-    )  # fmt: skip
+    complete = False
+    sent = False
+    """Whether any of it may have reached the other side."""
+    _pool: Source | None = None
+    _connection: Connection | None = None
+    _buffered = 0
+    _held = False
+    _untouched = False
+    """Whether it failed without a single byte of a response."""
+    _replay = b""
+    _retried = False
+    _done = False
 
-    def __init__(self, sink: Sink, *, chunked: bool, without_body: bool = False) -> None:
-        self.complete = False
-        self.sent = False
-        """Whether any of it may have reached the other side."""
+    def __init__(self, sink: Sink, chunked: bool, without_body: bool = False) -> None:
         self.sink: Sink = sink
         self._chunked = chunked
         self._without_body = without_body
-        self._pool: Source | None = None
-        self._connection: Connection | None = None
         self._pending: list[bytes] = []
-        self._buffered = 0
-        self._held = False
         self._kept: list[bytes] | None = []
         """The body, as it is sent, while it is small enough to be kept."""
-        self._untouched = False
-        """Whether it failed without a single byte of a response."""
-        self._replay = b""
-        self._retried = False
-        self._done = False
 
     def body(self, data: bytes, last: bool) -> None:
         """More of the request's body; ``last`` ends the request."""
@@ -113,7 +109,7 @@ class Forward:
         """A request that failed, to be started once more; None when it may have been answered or was not kept."""
         if not self._untouched or not self.complete or self._kept is None:
             return None
-        fresh = Forward(self.sink, chunked=self._chunked, without_body=self._without_body)
+        fresh = Forward(self.sink, self._chunked, self._without_body)
         fresh.complete = True
         fresh._kept, fresh._pending, fresh._buffered = self._kept, self._kept.copy(), self._buffered
         self.sink = NOBODY

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from gpufn.gateway.http1 import TOKEN, VALUE, BadMessage
+from gpufn.gateway.http1 import BadMessage
+from gpufn.gateway.lines import TOKEN, VALUE
 
 LINE_MAX = 1024
 """Longest chunk-size line, extensions included, in bytes."""

@@ -1,7 +1,7 @@
 """Strict HTTP/1.1 message heads, for requests and for responses.
 
-One anchored expression accepts a whole head or refuses it, so there is no state in which half of a head was believed:
-no bare line feed, no folded line, no space before a colon, no control character. What two servers could read in two
+Every line is accepted whole or refuses the head, so there is no state in which half of a head was believed: no bare
+line feed, no folded line, no space before a colon, no control character. What two servers could read in two
 ways (two lengths, a length and a transfer coding, another coding than ``chunked``) is refused (RFC 9112, sections 2.2,
 6.1 and 11.2). Why this is not a library: docs/adr/0001-own-http1-head-parser.md.
 """
@@ -12,19 +12,20 @@ import re
 from functools import lru_cache
 
 from gpufn.gateway.fields import FRAMING, LISTS, NOTED, SPECIAL_REQUEST, SPECIAL_RESPONSE
+from gpufn.gateway.lines import TOKEN, VALUE, Lines
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-VALUE = rb"[\t\x20-\x7e\x80-\xff]"
-FIELDS = rb"((?:" + TOKEN + rb"+:" + VALUE + rb"*\r\n)*)\r\n"
-REQUEST = re.compile(rb"(" + TOKEN + rb"{1,32}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n" + FIELDS)
-RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (" + VALUE + rb"*))?\r\n" + FIELDS)
-LINE = re.compile(rb"(([^:\r]+):([^\r]*))\r\n")
+REQUEST_LINE = re.compile(rb"(" + TOKEN + rb"{1,32}) ([\x21-\x7e]+) HTTP/1\.([01])")
+STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (" + VALUE + rb"*))?")
+REQUEST_LINES = Lines(SPECIAL_REQUEST, NOTED)
+RESPONSE_LINES = Lines(SPECIAL_RESPONSE, FRAMING)
 ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@\\]+)(/[^#]*|\?[^#]*)?")
 HOST = re.compile(rb"(?:[0-9A-Za-z](?:[0-9A-Za-z._-]*[0-9A-Za-z])?\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 LENGTH_DIGITS = 18
 HOST_MAX = 255
 """Longest host with its port, in bytes."""
+END = [b"", b""]
+"""What is left of a head after its last line."""
 NOTHING: frozenset[bytes] = frozenset()
 
 
@@ -101,25 +102,26 @@ def head_end(data: bytes, limit: int) -> int:
 
 def parse_request(data: bytes, headers_max: int) -> RequestHead:
     """Read a complete head, up to and including its empty line. Raises BadMessage."""
-    match = REQUEST.fullmatch(data)
-    if match is None:
+    lines = data.split(b"\r\n")
+    match = REQUEST_LINE.fullmatch(lines[0])
+    if match is None or lines[-2:] != END:
         raise _why_not(data)
-    method, target, minor, block = match.groups()
-    head = RequestHead(method, target, 1 if minor == b"1" else 0)
-    lines = LINE.findall(block)
-    if len(lines) > headers_max:
+    if len(lines) > headers_max + 3:
         raise BadMessage(f"the request has more than {headers_max} header lines", 431)
-    values, plain, special = head.values, head.plain, head.special
-    for line, written, raw in lines:
-        name = written.lower()
-        if name not in SPECIAL_REQUEST:
+    method, target, minor = match.groups()
+    head = RequestHead(method, target, 1 if minor == b"1" else 0)
+    values, plain, special, known = head.values, head.plain, head.special, REQUEST_LINES.known
+    for line in lines[1:-2]:
+        field = known.get(line) or REQUEST_LINES.read(line)
+        if field is None:
+            raise _why_not(data)
+        if field.plain:
             plain.append(line)
             continue
-        special.append((name, line))
-        if name in NOTED:
-            if name in values:
-                raw = _merged(name, values[name], raw)  # noqa: PLW2901
-            values[name] = raw.strip(b" \t")
+        special.append(field.named)
+        if field.noted:
+            name = field.named[0]
+            values[name] = field.value if name not in values else _merged(name, values[name], field.value)
     _request_framing(head)
     _request_target(head)
     return head
@@ -127,26 +129,27 @@ def parse_request(data: bytes, headers_max: int) -> RequestHead:
 
 def parse_response(data: bytes, headers_max: int) -> ResponseHead:
     """Read a complete response head. Raises BadMessage."""
-    match = RESPONSE.fullmatch(data)
-    if match is None:
+    lines = data.split(b"\r\n")
+    match = STATUS_LINE.fullmatch(lines[0])
+    if match is None or lines[-2:] != END:
         raise BadMessage("not an HTTP/1.1 response head", 502)
-    minor, status, reason, block = match.groups()
-    head = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0)
-    lines = LINE.findall(block)
-    if len(lines) > headers_max:
+    if len(lines) > headers_max + 3:
         raise BadMessage(f"the response has more than {headers_max} header lines", 502)
+    minor, status, reason = match.groups()
+    head = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0)
     values: dict[bytes, bytes] = {}
-    plain, special = head.plain, head.special
-    for line, written, raw in lines:
-        name = written.lower()
-        if name not in SPECIAL_RESPONSE:
+    plain, special, known = head.plain, head.special, RESPONSE_LINES.known
+    for line in lines[1:-2]:
+        field = known.get(line) or RESPONSE_LINES.read(line)
+        if field is None:
+            raise BadMessage("not an HTTP/1.1 response head", 502)
+        if field.plain:
             plain.append(line)
             continue
-        special.append((name, line))
-        if name in FRAMING:
-            if name in values:
-                raw = _merged(name, values[name], raw)  # noqa: PLW2901
-            values[name] = raw.strip(b" \t")
+        special.append(field.named)
+        if field.noted:
+            name = field.named[0]
+            values[name] = field.value if name not in values else _merged(name, values[name], field.value)
     _response_framing(head, values)
     return head
 

@@ -71,45 +71,35 @@ class Invocation:
 
     broken_body = "failed to read request body: "
     gives_way = True
-    __slots__ = (
-        "_compatible", "_cors", "_direct", "_edge", "_errors", "_forward", "_gathered", "_head", "_holders",
-        "_kept", "_more_lines", "_plane", "_ran", "_request", "_since", "_slot", "_spool", "_whole", "_window",
-        "_window_end", "give_up_at", "grant", "id", "phase", "slice", "version",
-    )  # fmt: skip
+    # what most calls never have is a default of the class: setting it for each would show
+    slice: dict[Timed, None] | None = None
+    _slot: Slot | None = None
+    _head: ResponseHead | None = None
+    _errors: list[bytes] | None = None
+    _gathered: Gathered | None = None
+    _kept = b""
+    _whole = b""
+    """The request's body, if it came in one piece; else what has come is in the spool."""
+    _spool: Spool | None = None
+    _holders = 0
+    _ran = False
+    """Whether an instance has had it that failed."""
 
     def __init__(self, plane: Plane, edge: Edge, head: RequestHead, admitted: Admitted) -> None:
-        now = loop_now()
-        self.slice: dict[Timed, None] | None = None
-        self.id = admitted.id
-        self.grant = admitted.grant
-        self.version = admitted.version
+        self.id, self.grant, self.version, self._direct, window, self._cors, self._more_lines = admitted
+        now = self._since = loop_now()
         self.phase = Phase.QUEUED
-        self.give_up_at = now + admitted.window + plane.settings.poll_grace
+        self._window = window
+        self._window_end = end = now + window
+        self.give_up_at = end + plane.settings.poll_grace
         self._plane = plane
         self._edge: Edge | None = edge
         self._request = head
-        self._direct = admitted.direct
         values = head.values
         self._compatible = not (
-            admitted.direct or values.get(b"accept") == b"text/event-stream" or values.get(OPT_OUT) == b"true"
+            self._direct or values.get(b"accept") == b"text/event-stream" or values.get(OPT_OUT) == b"true"
         )
-        self._cors = admitted.cors
-        self._more_lines = admitted.lines
-        self._window = admitted.window
-        self._since = now
-        self._window_end = now + admitted.window
-        self._slot: Slot | None = None
-        self._forward = Forward(self, chunked=head.chunked, without_body=head.method == b"HEAD")
-        self._head: ResponseHead | None = None
-        self._errors: list[bytes] | None = None
-        self._gathered: Gathered | None = None
-        self._kept = b""
-        self._whole = b""
-        """The request's body, if it came in one piece; else what has come is in the spool."""
-        self._spool: Spool | None = None
-        self._holders = 0
-        self._ran = False
-        """Whether an instance has had it that failed."""
+        self._forward = Forward(self, head.chunked, head.method == b"HEAD")
 
     # ------------------------------------------------------------------ the request
 
@@ -171,7 +161,8 @@ class Invocation:
 
     def _answer(self, edge: Edge, head: ResponseHead, body: bytes, last: bool) -> None:
         self.phase = Phase.ANSWERING
-        self._plane.deadlines.cancel(self)
+        if not last:
+            self._plane.deadlines.cancel(self)
         edge.head(head, self._lines(head), body, last)
         if last:
             self._end()
@@ -379,8 +370,9 @@ class Invocation:
         spool, self._spool = self._spool, None
         if spool is not None:
             spool.discard()
-        self._plane.deadlines.cancel(self)
-        self._plane.calls.pop(self.id, None)
+        plane = self._plane
+        plane.deadlines.cancel(self)
+        plane.calls.pop(self.id, None)
 
     def _free_slot(self) -> None:
         slot, self._slot = self._slot, None

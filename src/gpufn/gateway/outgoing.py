@@ -41,7 +41,7 @@ def outgoing(opening: bytes, kept: bytes, body: bytes, *, identity: bytes, slot:
     """The whole request head. ``opening`` is the request line with the lines of the instance, ``kept`` are
     ``callers_lines``, ``body`` is ``framing``, ``seconds`` is what is left of the caller's window.
     """
-    shared = slot.instance.facts.shared_dir.encode()
+    shared = slot.instance.shared_dir
     return (
         b"%b%bNVCF-REQID: %b\r\nNVCF-ASSET-DIR: %b/inputAssets/%b\r\nNVCF-LARGE-OUTPUT-DIR: %b/response/%b\r\n"
         b"nvcf-poll-seconds: %d\r\n%b\r\n"

@@ -79,12 +79,13 @@ def outcome(status: int) -> bytes:
     return b"fulfilled" if 200 <= status < 400 else b"errored"
 
 
-_STATUS_LINES = {word: b"nvcf-status: " + word for word in (b"in-progress", b"fulfilled", b"errored")}
+_STATUS_LINES = tuple(b"nvcf-status: " + outcome(status) for status in range(600))
+"""By HTTP status."""
 
 
 def trio(request_id: bytes, status: int) -> tuple[bytes, bytes, bytes]:
     """The header lines every response carries once the request was accepted (section 5.3)."""
-    return b"nvcf-reqid: " + request_id, _STATUS_LINES[outcome(status)], EXPOSE
+    return b"nvcf-reqid: " + request_id, _STATUS_LINES[min(status, 599)], EXPOSE
 
 
 def worker_problem(origin: str, status: int, detail: str) -> Reply:

@@ -33,10 +33,10 @@ WHY = re.compile(rb"/v2/gpufn/why/(?:request/)?(" + UUID + rb")(?:\?.*)?")
 
 @dataclass(frozen=True)
 class Pexec:
-    """POST a payload to a function. Ids are as they came; ``None`` as version means any."""
+    """POST a payload to a function. Ids are in lower case; ``None`` as version means any."""
 
-    function_id: bytes
-    version_id: bytes | None
+    function_id: str
+    version_id: str | None
     valid: bool = True
     """Whether both are UUIDs: if not, that is only said after the caller's key was looked at."""
     envelope: bool = False
@@ -67,10 +67,10 @@ class QueuePosition:
 
 @dataclass(frozen=True)
 class Direct:
-    """Any method and path, verbatim, to a function."""
+    """Any method and path, verbatim, to a function. Ids as in ``Pexec``."""
 
-    function_id: bytes
-    version_id: bytes | None
+    function_id: str
+    version_id: str | None
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,10 @@ def is_uuid(text: bytes) -> bool:
     return IS_UUID.fullmatch(text) is not None
 
 
+def _text(wanted: bytes) -> str:
+    return wanted.decode("ascii").lower()
+
+
 def _by_header(values: dict[bytes, bytes]) -> Direct | None:
     function_id = values.get(b"function-id")
     if function_id is None or not is_uuid(function_id):
@@ -143,7 +147,7 @@ def _by_header(values: dict[bytes, bytes]) -> Direct | None:
     version_id = values.get(b"function-version-id")
     if version_id is not None and not is_uuid(version_id):
         version_id = None
-    return Direct(function_id, version_id)
+    return Direct(_text(function_id), None if version_id is None else _text(version_id))
 
 
 @lru_cache(1024)
@@ -163,7 +167,7 @@ def _by_host(host: bytes) -> Direct | None:
     if match is None:
         return None
     first, second = match.groups()
-    return Direct(first, None) if second is None else Direct(second, first)
+    return Direct(_text(first), None) if second is None else Direct(_text(second), _text(first))
 
 
 @lru_cache(4096)
@@ -176,7 +180,7 @@ def _by_path(target: bytes) -> Target:
     envelope = form == b"exec"
     if function_id is not None:
         valid = is_uuid(function_id) and (version_id is None or is_uuid(version_id))
-        return Pexec(function_id, version_id, valid, envelope)
+        return Pexec(_text(function_id), None if version_id is None else _text(version_id), valid, envelope)
     if status is not None:
         return PexecStatus(status, envelope)
     # `queues/functions/position` cannot be meant: `functions` is no request id, control answers for it

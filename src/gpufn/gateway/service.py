@@ -16,7 +16,7 @@ from gpufn.gateway.edge import Connection
 from gpufn.gateway.envelope import Envelope, ExecCall, Start
 from gpufn.gateway.http1 import RequestHead
 from gpufn.gateway.invocation import Admitted, Invocation
-from gpufn.gateway.limits import too_often
+from gpufn.gateway.limits import Policy, too_often
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.poll import StatusPoll
 from gpufn.gateway.problems import Refused, Reply, document, method_not_allowed, problem, text
@@ -25,6 +25,7 @@ from gpufn.gateway.route import (
     RELAY,
     Direct,
     Health,
+    Nowhere,
     Pexec,
     PexecStatus,
     QueuePosition,
@@ -45,6 +46,7 @@ from gpufn.wire.why import FactDto, WhyResponse
 
 SECONDS = re.compile(rb"[0-9]{1,9}")
 SSE = b"text/event-stream"
+POLL_SECONDS, WISHED = b"nvcf-poll-seconds", b"gpufn-invocation-id"
 VARY = b"vary: origin, access-control-request-method, access-control-request-headers"
 
 
@@ -71,22 +73,22 @@ class Service:
         if b"upgrade" in head.values:
             read_subprotocols(head)
         target = route(head)
-        if isinstance(target, Why) and target.request_id.lower() not in self._plane.calls:
-            target = RELAY
         try:
+            if isinstance(target, Pexec) and head.method == b"POST" and not target.envelope:  # nearly all there is
+                return self._invoke(edge, head, admission.bearer(head), target, body, complete)
+            if isinstance(target, Why) and target.request_id.lower() not in self._plane.calls:
+                target = RELAY
             if isinstance(target, Relay):
                 call = RelayCall(edge, head, peer=edge.peer, secure=edge.secure, deadlines=self.deadlines)
                 call.enter(self._control, body, complete)
                 return call
-            if isinstance(target, Health):
-                return self._health(head)
-            if isinstance(target, (Pexec, PexecStatus, QueuePosition, Why)) and _is_preflight(head):
-                return _preflight(head, target)
             return self._serve(edge, head, target, body, complete)
         except Refused as refused:
             return _with_cors(refused.reply, head, target)
 
     def _serve(self, edge: Connection, head: RequestHead, target: Target, body: bytes, complete: bool) -> Call | Reply:
+        if (reply := self._public(head, target)) is not None:
+            return reply
         token = admission.bearer(head)
         match target:
             case Pexec(envelope=True):
@@ -96,8 +98,6 @@ class Service:
             case Pexec() | Direct():
                 if isinstance(target, Direct) and (protocol := requested(head)) is not None:
                     return self._upgrade(edge, head, token, target, protocol)
-                if isinstance(target, Pexec):
-                    _check_pexec(head, target)
                 return self._invoke(edge, head, token, target, body, complete)
             case PexecStatus(request_id, envelope=True):
                 return self._wrapped_status(edge, head, token, request_id)
@@ -108,6 +108,14 @@ class Service:
                 return document(_why(call) if isinstance(target, Why) else _position(call))
             case _:
                 raise Refused(problem(404))
+
+    def _public(self, head: RequestHead, target: Target) -> Reply | None:
+        """What is answered to whoever asks, without a key."""
+        if isinstance(target, Health):
+            return self._health(head)
+        if not isinstance(target, (Direct, Nowhere)) and _is_preflight(head):
+            return _preflight(head, target)
+        return None
 
     def _health(self, head: RequestHead) -> Reply:
         """Whether invocations can be served (section 4). They can while control is away, once it was heard of."""
@@ -121,7 +129,12 @@ class Service:
         self, edge: Edge, head: RequestHead, token: bytes, target: Pexec | Direct, body: bytes, complete: bool
     ) -> Call:
         direct = isinstance(target, Direct)
-        named = references(head) if not direct and REFERENCES in head.values else ()
+        named: tuple[str, ...] = ()
+        if isinstance(target, Pexec):
+            if head.method != b"POST" or not target.valid:
+                _check_pexec(head, target)
+            if REFERENCES in head.values:
+                named = references(head)
         admitted = self._admit(head, token, target.function_id, target.version_id, direct=direct)
         if named:
             return self._with_assets(edge, head, admitted, named, body, complete)
@@ -145,32 +158,27 @@ class Service:
         return lambda edge, head, body: self._invoke(edge, head, token, target, body, True)
 
     def _grant(self, token: bytes) -> Grant:
-        if not self._snapshot.ready:
-            detail = "the gateway is starting and has not heard from control yet; retry"
-            raise Refused(problem(503, detail, b"retry-after: 1"))
-        return admission.grant(self._snapshot, token, pepper=self._pepper, wall=_wall)
+        return admission.grant(self._snapshot, token, self._pepper, _wall)
 
     def _admit(
-        self, head: RequestHead, token: bytes, function_id: bytes, version_id: bytes | None, *, direct: bool
+        self, head: RequestHead, token: bytes, function_id: str, version_id: str | None, *, direct: bool
     ) -> Admitted:
-        grant = self._grant(token)
+        values, settings = head.values, self.settings
+        grant = admission.grant(self._snapshot, token, self._pepper, _wall)
         admission.require(grant, admission.INVOKE)
-        pinned = version_id.decode().lower() if version_id is not None else None
-        version = admission.choose(self._snapshot, grant.principal, function_id.decode().lower(), pinned)
-        settings = self.settings
-        default = settings.poll_default
-        if not direct and head.values.get(b"accept") == SSE:
-            default = settings.poll_default_sse
-        window = self._window(head, default)
-        cors = () if direct else _cors(head)
-        request_id = self._request_id(head)
-        return Admitted(request_id, grant, version, direct, window, cors, self._limited(grant, version))
+        version = admission.choose(self._snapshot, grant, function_id, version_id)
+        sse = not direct and values.get(b"accept") == SSE
+        window = settings.poll_default_sse if sse else settings.poll_default
+        if POLL_SECONDS in values:
+            window = self._window(head, window)
+        cors = _cors(head) if b"origin" in values and not direct else ()
+        request_id = self._wished(values[WISHED]) if WISHED in values else self._plane.ids.next()
+        lines = () if version.limit is None else self._limited(version.limit, grant, version)
+        return Admitted(request_id, grant, version, direct, window, cors, lines)
 
-    def _limited(self, grant: Grant, version: Version) -> tuple[bytes, ...]:
+    def _limited(self, limit: Policy, grant: Grant, version: Version) -> tuple[bytes, ...]:
         """Count the call; header lines that say how many more are allowed. Raises Refused (429)."""
-        if version.limit is None:
-            return ()
-        verdict = self._plane.limits.check(version.limit, grant.principal, version.id, loop_now())
+        verdict = self._plane.limits.check(limit, grant.principal, version.id, loop_now())
         if verdict is None:
             return ()
         if not verdict.allowed:
@@ -184,15 +192,15 @@ class Service:
         grant = self._grant(token)
         admission.require(grant, admission.INVOKE)
         pinned = version_id.decode("latin-1").lower() if version_id is not None else None
-        version = admission.choose(self._snapshot, grant.principal, function_id.decode("latin-1").lower(), pinned)
-        if counts:
-            self._limited(grant, version)
+        version = admission.choose(self._snapshot, grant, function_id.decode("latin-1").lower(), pinned)
+        if counts and version.limit is not None:
+            self._limited(version.limit, grant, version)
         return Caller(self._plane.ids.next(), grant, version, self.settings.stream_wait)
 
     def _upgrade(self, edge: Connection, head: RequestHead, token: bytes, target: Direct, protocol: bytes) -> Call:
         """A WebSocket, or another protocol (section 14)."""
         admitted = self._admit(head, token, target.function_id, target.version_id, direct=True)
-        wait = admitted.window if b"nvcf-poll-seconds" in head.values else self.settings.stream_wait
+        wait = admitted.window if POLL_SECONDS in head.values else self.settings.stream_wait
         caller = Caller(admitted.id, admitted.grant, admitted.version, wait)
         call = UpgradeCall(self._plane, edge, head, caller, protocol)
         call.enter()
@@ -200,18 +208,15 @@ class Service:
 
     def _window(self, head: RequestHead, default: int) -> int:
         """``NVCF-POLL-SECONDS`` (section 5.1)."""
-        value = head.values.get(b"nvcf-poll-seconds")
+        value = head.values.get(POLL_SECONDS)
         if value is None or not value.isascii():
             return default
         if SECONDS.fullmatch(value) is None or int(value) > self.settings.poll_max:
             raise Refused(problem(400, "failed to parse poll duration"))
         return max(int(value), 1)
 
-    def _request_id(self, head: RequestHead) -> bytes:
-        """A random one, or the client's own: an extension, so that it can ask for its place while it waits."""
-        wished = head.values.get(b"gpufn-invocation-id")
-        if wished is None:
-            return self._plane.ids.next()
+    def _wished(self, wished: bytes) -> bytes:
+        """The client's own id for its request: an extension, so that it can ask for its place while it waits."""
         if not is_uuid(wished):
             raise Refused(problem(400, "header gpufn-invocation-id is not a UUID"))
         wished = wished.lower()

@@ -19,11 +19,10 @@ FAILED_SECONDS = 2.0
 class Instance:
     """One instance: its limit, how much of it is taken, and the way to it."""
 
-    __slots__ = ("busy", "facts", "failed_until", "gone", "limit", "outputs", "pool")
+    __slots__ = ("busy", "facts", "failed_until", "gone", "limit", "outputs", "pool", "shared_dir")
 
     def __init__(self, facts: RouteInstance, pool: Pool) -> None:
-        self.facts = facts
-        self.limit = facts.slots
+        self.learn(facts)
         self.busy = 0
         self.pool = pool
         self.outputs: Outputs | None = None
@@ -38,6 +37,12 @@ class Instance:
         if self.outputs is not None:
             self.outputs.close()
             self.outputs = None
+
+    def learn(self, facts: RouteInstance) -> None:
+        """Take what control says of it now."""
+        self.facts = facts
+        self.limit = facts.slots
+        self.shared_dir = facts.shared_dir.encode()
 
 
 class Slot:
@@ -90,13 +95,19 @@ class Slot:
 
     def release(self) -> None:
         """Give it back. A second call does nothing."""
-        if self._held:
-            self._held = False
-            if self.output and self.instance.outputs is not None:
-                self.instance.outputs.end(self.output, unused=self._unused)
-            self._owner.returned(self.instance)
-            if self._then is not None:
-                self._then()
+        if not self._held:
+            return
+        self._held = False
+        owner, instance = self._owner, self.instance
+        if self.output and instance.outputs is not None:
+            instance.outputs.end(self.output, unused=self._unused)
+        instance.busy -= 1
+        owner.busy -= 1
+        owner.served += 1
+        if instance.gone and not instance.busy:
+            owner.departed(instance)
+        if self._then is not None:
+            self._then()
 
 
 class Slots:
@@ -159,12 +170,9 @@ class Slots:
         self.busy += 1
         return Slot(self, instance)
 
-    def returned(self, instance: Instance) -> None:
-        """For ``Slot.release`` only."""
-        instance.busy -= 1
-        self.busy -= 1
-        self.served += 1
-        if instance.busy == 0 and self._leaving.get(instance.facts.id) is instance:
+    def departed(self, instance: Instance) -> None:
+        """An instance that takes nothing new has nothing left to do."""
+        if self._leaving.get(instance.facts.id) is instance:
             del self._leaving[instance.facts.id]
             instance.close()
 
@@ -193,8 +201,7 @@ class Slots:
     def _arrive(self, facts: RouteInstance) -> None:
         known = self._instances.get(facts.id)
         if known is not None and (known.facts.host, known.facts.port) == (facts.host, facts.port):
-            known.facts = facts
-            known.limit = facts.slots
+            known.learn(facts)
             return
         returning = self._leaving.pop(facts.id, None)
         if known is not None:
@@ -202,7 +209,8 @@ class Slots:
             returning = self._leaving.pop(facts.id, None)
         fresh = Instance(facts, self._attach(facts))
         if returning is not None:  # what it still serves counts against its limit: concurrency stays exact
-            returning.facts, returning.limit, returning.pool = facts, facts.slots, fresh.pool
+            returning.learn(facts)
+            returning.pool = fresh.pool
             returning.gone = False
             fresh = returning
         self._instances[facts.id] = fresh

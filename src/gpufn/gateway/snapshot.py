@@ -20,7 +20,7 @@ from gpufn.wire.feed import Envelope, KeyGone, KeyGrant, Known, Route, RouteGone
 class Grant:
     """A key that is valid now, ready to be used."""
 
-    __slots__ = ("block", "expires_at", "generation", "lines", "principal")
+    __slots__ = ("block", "expires_at", "generation", "lines", "principal", "reaches_account", "scopes")
 
     def __init__(self, message: KeyGrant, generation: int, intended: frozenset[Intended] | None = None) -> None:
         self.generation = generation
@@ -33,6 +33,8 @@ class Grant:
             key_id=KeyId(message.key_id),
             intended=intended,
         )
+        self.scopes = self.principal.scopes
+        self.reaches_account = self.principal.reaches_account()
         caller = f"NVCF-SUB: {printable(message.owner)}\r\nNVCF-NCAID: {printable(message.nca_id)}\r\n"
         self.lines = caller.encode()
         """The caller as the instance is told: both are the caller's, not the function's (section 10.2)."""

@@ -13,7 +13,8 @@ import re
 from gpufn.gateway.deadlines import Timed
 from gpufn.gateway.edge import Connection as Edge
 from gpufn.gateway.fields import HOP_BY_HOP
-from gpufn.gateway.http1 import TOKEN, RequestHead, ResponseHead, end_to_end
+from gpufn.gateway.http1 import RequestHead, ResponseHead, end_to_end
+from gpufn.gateway.lines import TOKEN
 from gpufn.gateway.outgoing import callers_lines, outgoing
 from gpufn.gateway.plane import Plane
 from gpufn.gateway.problems import EXPOSE, Reply, connection_error, problem, trio

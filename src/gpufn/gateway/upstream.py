@@ -78,7 +78,8 @@ class Connection(asyncio.Protocol):
         self._switch = switch
         self._without_body = without_body
         self._untouched = True
-        self.write(data)
+        if self._transport is not None:
+            self._transport.write(data)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -216,6 +217,7 @@ class Pool:
         """``patience``: for how many seconds a place that nobody listens at is tried again."""
         self.head_max = settings.head_max_bytes
         self.headers_max = settings.headers_max
+        self._idle_max = settings.upstream_idle
         self._settings = settings
         self._tasks = tasks
         self._host, self._port, self._path = host, port, path
@@ -242,7 +244,7 @@ class Pool:
 
     def put(self, connection: Connection) -> None:
         """``connection`` is free again."""
-        if self._closed or connection.is_closing or len(self._idle) >= self._settings.upstream_idle:
+        if self._closed or len(self._idle) >= self._idle_max:
             connection.close()
         else:
             self._idle.append(connection)
