@@ -50,10 +50,12 @@ def eventually(look: Callable[[], T | None], *, within: float, what: str) -> T:
 class Installation:
     """One data directory, and the program running on it."""
 
-    def __init__(self, data: Path, *options: str, docker: bool = False) -> None:
+    def __init__(
+        self, data: Path, *options: str, docker: bool = False, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.data = data
         self.options = options
-        self._environment = {k: v for k, v in ENVIRONMENT.items() if not (docker and "DOCKER" in k)}
+        self._environment = {k: v for k, v in ENVIRONMENT.items() if not (docker and "DOCKER" in k)} | dict(environment)
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -162,9 +164,13 @@ class Installation:
 
 
 @contextmanager
-def installed(data: Path, *options: str, docker: bool = False) -> Iterator[Installation]:
-    """An installation that runs, and that leaves nothing running. ``docker``: it may use a container engine."""
-    installation = Installation(data, *options, docker=docker)
+def installed(
+    data: Path, *options: str, docker: bool = False, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Installation]:
+    """An installation that runs, and that leaves nothing running. ``docker``: it may use a container engine;
+    ``environment``: more variables for it.
+    """
+    installation = Installation(data, *options, docker=docker, environment=environment)
     try:
         installation.start()
         yield installation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -46,3 +47,18 @@ def serving(bucket: str) -> Iterator[str]:
             yield url
         finally:
             process.kill()
+
+
+def keys(url: str, bucket: str) -> list[str]:
+    """The keys of everything in the bucket."""
+    answer = httpx.get(f"{url}/{bucket}", params={"list-type": "2"}, trust_env=False)
+    answer.raise_for_status()
+    return re.findall(r"<Key>([^<]+)</Key>", answer.text)
+
+
+def until_empty(url: str, bucket: str) -> None:
+    """Wait until nothing is left in the bucket."""
+    end = time.monotonic() + 20
+    while left := keys(url, bucket):
+        assert time.monotonic() < end, left
+        time.sleep(0.1)  # another process deletes

@@ -61,6 +61,8 @@ READ_TRIES, READ_PAUSE = 10, 0.05
 SILENT_LOOK = 5.0
 """Seconds until the next look at a task whose cluster does not answer; it is hinted when that changes."""
 DETAIL_MAX = 500
+SOON = 0.1
+"""Seconds from the moment a task was seen to run to the next look at it."""
 
 
 @dataclass(frozen=True)
@@ -299,7 +301,7 @@ def recorded(task: Task, step: Beat | End | Evict | QueueAgain | Free, now: date
     """What the steps that touch nothing outside make of a task."""
     match step:
         case Beat():
-            return Done(_alive(task, now, running=step.running), again=FASTEST_POLL)
+            return Done(_alive(task, now, running=step.running), again=SOON)
         case End():
             return Done(task.ended(step.outcome, now, step.error))
         case Evict():

@@ -14,6 +14,13 @@ from gpufn.store.tables import deployments as table, gpu_specifications as specs
 
 _OF_VERSION = table.select().where(table.c.version_id == sa.bindparam("version"))
 
+_MINIMUMS = (
+    sa.select(specs.c.id, specs.c.instance_type, specs.c.min_instances)
+    .join(table, table.c.id == specs.c.deployment_id)
+    .where(specs.c.gpu == sa.bindparam("name"), specs.c.min_instances > 0)
+    .where(table.c.wanted == DeploymentWanted.UP, table.c.failed_at.is_(None))
+)
+
 
 def insert(tx: sa.Connection, deployment: Deployment) -> None:
     """Record a new deployment; the version must not have one."""
@@ -51,13 +58,8 @@ def ids(tx: sa.Connection) -> Sequence[str]:
 
 def minimums(tx: sa.Connection, gpu: str) -> dict[str, tuple[str, int]]:
     """By GPU specification that wants instances on ``gpu`` at all times: its instance type, and how many."""
-    query = (
-        sa.select(specs.c.id, specs.c.instance_type, specs.c.min_instances)
-        .join(table, table.c.id == specs.c.deployment_id)
-        .where(specs.c.gpu == gpu, specs.c.min_instances > 0)
-        .where(table.c.wanted == DeploymentWanted.UP, table.c.failed_at.is_(None))
-    )
-    return {spec_id: (instance_type, minimum) for spec_id, instance_type, minimum in tx.execute(query)}
+    found = tx.execute(_MINIMUMS, {"name": gpu})
+    return {spec_id: (instance_type, minimum) for spec_id, instance_type, minimum in found}
 
 
 def save(tx: sa.Connection, deployment: Deployment) -> Deployment:

@@ -21,6 +21,20 @@ _OF_VERSION = (
 )
 
 
+# Asked at every pass over the queue of tasks, and made once.
+_HELD = (
+    sa.select(table.c.cluster_id, table.c.gpu, table.c.instance_type, sa.func.count())
+    .where(table.c.status.not_in(ENDED), sa.or_(table.c.cluster_id != "", table.c.status != InstanceStatus.PENDING))
+    .group_by(table.c.cluster_id, table.c.gpu, table.c.instance_type)
+)
+_COUNTED = (table.c.specification_id, table.c.cluster_id, table.c.instance_type, table.c.wanted, table.c.status)
+_LIVE_COUNTS = (
+    sa.select(*_COUNTED, sa.func.count())
+    .where(table.c.status.not_in(ENDED), table.c.gpu == sa.bindparam("name"))
+    .group_by(*_COUNTED)
+)
+
+
 def insert(tx: sa.Connection, instance: Instance) -> None:
     """Record a new instance."""
     tx.execute(table.insert(), _row(instance))
@@ -73,12 +87,7 @@ def deployments_in(tx: sa.Connection, cluster_ids: Sequence[str]) -> Sequence[st
 
 def held(tx: sa.Connection) -> list[tuple[str, str, str, int]]:
     """What live instances hold: (cluster, GPU, instance type, how many), of those that were placed."""
-    query = (
-        sa.select(table.c.cluster_id, table.c.gpu, table.c.instance_type, sa.func.count())
-        .where(table.c.status.not_in(ENDED), sa.or_(table.c.cluster_id != "", table.c.status != InstanceStatus.PENDING))
-        .group_by(table.c.cluster_id, table.c.gpu, table.c.instance_type)
-    )
-    return [(cluster, gpu, kind, count) for cluster, gpu, kind, count in tx.execute(query)]
+    return [(cluster, gpu, kind, count) for cluster, gpu, kind, count in tx.execute(_HELD)]
 
 
 def live_version_ids(tx: sa.Connection) -> Sequence[str]:
@@ -118,10 +127,8 @@ class Counts(NamedTuple):
 
 def live_counts(tx: sa.Connection, gpu: str) -> dict[tuple[str, str], Counts]:
     """By GPU specification and cluster, what lives on ``gpu``."""
-    of = (table.c.specification_id, table.c.cluster_id, table.c.instance_type, table.c.wanted, table.c.status)
-    query = sa.select(*of, sa.func.count()).where(table.c.status.not_in(ENDED), table.c.gpu == gpu).group_by(*of)
     found: dict[tuple[str, str], Counts] = {}
-    for spec_id, cluster_id, kind, wanted, status, count in tx.execute(query):
+    for spec_id, cluster_id, kind, wanted, status, count in tx.execute(_LIVE_COUNTS, {"name": gpu}):
         serving = count * (wanted and status in SERVING)
         more = Counts(kind, count * wanted, serving, count * (not wanted))
         found[spec_id, cluster_id] = found.get((spec_id, cluster_id), Counts(kind)).plus(more)

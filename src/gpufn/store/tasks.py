@@ -43,6 +43,11 @@ _NEXT_TURN = sa.select(sa.func.min(table.c.queued_at)).where(
     table.c.wanted == TaskWanted.RUN,
     table.c.queued_at > sa.bindparam("now"),
 )
+_HELD = (
+    sa.select(table.c.cluster_id, table.c.gpu, sa.func.sum(table.c.units), sa.func.count())
+    .where(table.c.phase == TaskPhase.PLACED)
+    .group_by(table.c.cluster_id, table.c.gpu)
+)
 _NEXT_GPU = sa.select(sa.func.min(table.c.gpu)).where(
     table.c.phase == sa.bindparam("in_phase", type_=table.c.phase.type), table.c.gpu > sa.bindparam("last")
 )
@@ -177,12 +182,7 @@ def holding(tx: sa.Connection, cluster_ids: Sequence[str]) -> list[tuple[str, st
 
 def held(tx: sa.Connection) -> list[tuple[str, str, int, int]]:
     """What tasks hold: (cluster, GPU, how many devices, how many tasks)."""
-    query = (
-        sa.select(table.c.cluster_id, table.c.gpu, sa.func.sum(table.c.units), sa.func.count())
-        .where(table.c.phase == TaskPhase.PLACED)
-        .group_by(table.c.cluster_id, table.c.gpu)
-    )
-    return [(cluster, gpu, int(units), count) for cluster, gpu, units, count in tx.execute(query)]
+    return [(cluster, gpu, int(units), count) for cluster, gpu, units, count in tx.execute(_HELD)]
 
 
 def unsettled(tx: sa.Connection, ended_before: datetime, *, limit: int) -> Sequence[str]:
