@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from api_building import NOW, OTHER_ACCOUNT, Installation, a_cluster, an_installation, bearer
 
+from gpufn.model.access import USER_SCOPES
 from gpufn.model.cluster import Health
 from gpufn.model.ids import DEFAULT_ACCOUNT
 from gpufn.model.secret import cluster_place
@@ -212,9 +213,11 @@ async def test_a_silent_cluster_is_unhealthy_whatever_is_wanted(it: Installation
 
 
 async def test_clusters_are_for_operators(it: Installation) -> None:
-    """No API key has the scope; another account's are 409; an engine is registered by who may set up accounts only."""
+    """Without the scope, or the right to ask for it, nothing; another account's are 409; an engine is registered by who
+    may set up accounts only.
+    """
     made = await create(it)
-    key = bearer(await it.a_key())
+    key = bearer(await it.a_key(scopes=[s for s in USER_SCOPES if s != "account_setup"]))
     bare = bearer(it.a_token(scopes=["cluster-management"]))
     assert (await it.client.get(CLUSTERS, headers=key)).status_code == 403
     assert (await it.client.get(CLUSTERS, headers=bare)).status_code == 200
@@ -247,3 +250,39 @@ async def test_every_cluster_is_in_the_lists_of_who_may_use_it(it: Installation)
         "description": "",
         "default": True,
     }
+
+
+async def test_services_ask_what_an_account_may_use(it: Installation) -> None:
+    """Names and instance types of the clusters that answer and are not in maintenance (section 2.1)."""
+    made = await create(it, gpus=[a_gpu("B200")])
+    at = f"/v1/si/accounts/{DEFAULT_ACCOUNT}"
+    before = (await it.client.get(f"{at}/gpus")).json()
+    await it.context.db.run(lambda tx: clusters.set_health(tx, made["clusterId"], Health(NOW)))
+    await it.client.put(f"{CLUSTERS}/{made['clusterId']}/mode", json={"mode": "READY"})
+
+    names = ("gpus", "regions", "clusterNames", "attributes")
+    lists = {name: (await it.client.get(f"{at}/{name}")).json()[name] for name in names}
+    assert before == {"gpus": ["H100", "T10"]}
+    assert lists == {
+        "gpus": ["B200", "H100", "T10"],
+        "regions": ["local", "us-east-1"],
+        "clusterNames": ["east", "local"],
+        "attributes": ["HostIsolation", "quiet"],
+    }
+    types = (await it.client.get(f"{at}/instanceTypes")).json()
+    assert [t["name"] for t in types["B200"]] == ["ON-PREM.GPU.B200_1x", "ON-PREM.GPU.B200_2x"]
+    assert (types["B200"][1]["gpuMemory"], types["B200"][1]["clusters"]) == ("160Gi", ["east"])
+    groups = (await it.client.get(f"{at}/clusterGroups")).json()["clusterGroups"]
+    assert {g["name"] for g in groups} == {"local", "racks"}
+
+
+async def test_ngcsdk_finds_clusters_below_its_organisation(it: Installation) -> None:
+    """``…/sis/clusters`` is the list of the key's own account (section 2.5)."""
+    made = await create(it)
+    key = bearer(await it.a_key())
+    base = f"/v2/orgs/{DEFAULT_ACCOUNT}/sis"
+    listed = await it.client.get(f"{base}/clusters", headers=key)
+    assert [c["clusterName"] for c in listed.json()] == ["local", "east"]
+    assert (await it.client.get(f"{base}/clusters/{made['clusterId']}", headers=key)).json()["clusterName"] == "east"
+    assert (await it.client.get(f"{base}/clusterVersions", headers=key)).json()["nvcaVersions"] == []
+    assert (await it.client.delete(f"{base}/clusters/{made['clusterId']}", headers=key)).status_code == 200

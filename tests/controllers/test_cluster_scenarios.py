@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from control_world import BEGIN, CLUSTER, H100, ControlWorld, a_context, a_spec, a_version
+from task_building import a_task
 
 from gpufn.compute.backend import Backend, Files
 from gpufn.compute.fake import FakeBackend, GoesSilent
@@ -20,7 +21,7 @@ from gpufn.model.instance import Address
 from gpufn.model.why import Backlog, of_version
 from gpufn.runtime.supervisor import Supervisor
 from gpufn.settings import ControllerSettings
-from gpufn.store import clusters as stored
+from gpufn.store import clusters as stored, tasks
 
 pytestmark = pytest.mark.looptime
 
@@ -79,9 +80,9 @@ async def clustered(capacity: int = 1, settings: ControllerSettings | None = Non
 
     context = replace(context, connect=connect)
     world = Clustered(context, local, hosts)
-    async with Supervisor() as tasks:
-        tasks.start(world.controllers.run(), name="controllers", essential=True)
-        tasks.start(world.gateway(), name="gateway", essential=True)
+    async with Supervisor() as running:
+        running.start(world.controllers.run(), name="controllers", essential=True)
+        running.start(world.gateway(), name="gateway", essential=True)
         await world.create(a_version())
         yield world
     await context.db.close()
@@ -262,3 +263,45 @@ async def test_what_finds_no_other_place_is_ended_when_the_drain_is_over() -> No
         assert "east is in maintenance" in (await world.live())[0].detail
         await world.maintain("east", ClusterMode.READY)
         await world.until_status("ACTIVE")
+
+
+async def test_load_goes_to_the_next_in_preferred_order_where_the_first_has_no_room() -> None:
+    """The preferred specification is filled first; what finds no GPU there is started on the next one."""
+    async with clustered() as world:
+        east = replace(a_spec(1, 4, order=1), placement=Placement(clusters=("east",)))
+        west = replace(a_spec(0, 4, order=2), placement=Placement(clusters=("west",)))
+        await world.deploy(east, west)
+        await world.until_status("ACTIVE")
+        assert await world.where() == ["id-east"]
+        world.work(queued=4, in_flight=1)
+
+        async def spread() -> bool:
+            return await world.where() == ["id-east", "id-west"]
+
+        await world.until(lambda: len(world.routed()) == 2)
+        await world.until(spread)
+
+
+async def test_a_task_of_a_lost_cluster_is_queued_again_and_runs_elsewhere() -> None:
+    """It counts as lost, not as failed; the host that comes back ends what it still runs of it."""
+    async with clustered() as world:
+        world.hosts["west"].silent = True
+        await asyncio.sleep(1)
+        task = a_task()
+        await world.context.db.run(lambda tx: tasks.insert(tx, task))
+        world.context.hints.hint("task-queue", "H100")
+
+        async def runs_at(name: str) -> bool:
+            found = await world.context.db.run(lambda tx: tasks.get(tx, task.id))
+            return found is not None and found.cluster_id == name and found.started_at is not None
+
+        await world.until(lambda: runs_at("id-east"))
+        world.hosts["west"].silent, world.hosts["east"].silent = False, True
+        await world.until(lambda: runs_at("id-west"), within=120)
+        found = await world.context.db.run(lambda tx: tasks.get(tx, task.id))
+        assert found is not None
+        assert (found.attempt, found.losses, found.failures) == (2, 1, 0)
+
+        world.hosts["east"].silent = False
+        await world.until(lambda: not world.hosts["east"].running())
+        assert len(world.hosts["west"].running()) == 1

@@ -15,6 +15,7 @@ from gpufn.api import (
     assets,
     audit,
     authorizations,
+    cluster_lists,
     cluster_management,
     clusters,
     deployments,
@@ -123,10 +124,19 @@ ACCOUNTS = (
 )
 """Above all accounts: the only routes for a client that has none itself."""
 
-CLUSTER = ("cluster-management",)
-CLUSTERS = tuple(
+CLUSTER = ("cluster-management", "account_setup")
+SI = "/v1/si/accounts/{ncaId}"
+CLUSTER_LISTS = (
+    Route("GET", SI + "/clusterGroups", cluster_lists.list_cluster_groups, ("cluster_listing", *CLUSTER)),
+    Route("GET", SI + "/gpus", cluster_lists.list_gpus, ("gpu_listing", *CLUSTER)),
+    Route("GET", SI + "/regions", cluster_lists.list_regions, ("regions_listing", *CLUSTER)),
+    Route("GET", SI + "/clusterNames", cluster_lists.list_cluster_names, ("clusters_listing", *CLUSTER)),
+    Route("GET", SI + "/attributes", cluster_lists.list_attributes, ("attributes_listing", *CLUSTER)),
+    Route("GET", SI + "/instanceTypes", cluster_lists.list_instance_types, ("instance_types", *CLUSTER)),
+)
+CLUSTERS = CLUSTER_LISTS + tuple(
     Route(method, base + path, handler, CLUSTER)
-    for base in ("/v1/accounts/{ncaId}", "/v1/si/accounts/{ncaId}")
+    for base in ("/v1/accounts/{ncaId}", SI)
     for method, path, handler in (
         ("POST", "/clusters", cluster_management.create_cluster),
         ("GET", "/clusters", cluster_management.list_clusters),
@@ -137,7 +147,8 @@ CLUSTERS = tuple(
         ("GET", "/clusterVersions", cluster_management.cluster_versions),
     )
 )
-"""Clusters of the account in the path (clusters page, section 2.1); ``mode`` is gpufn's own."""
+"""Clusters of the account in the path (clusters page, section 2.1); ``mode`` is gpufn's own. Who may ask for an admin
+token, which has the scope, may do so without."""
 
 USER_KEYS = "/v1/service-admin/users/{userId}/keys"
 KEY_SERVICE = (

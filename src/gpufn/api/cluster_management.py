@@ -46,7 +46,7 @@ async def create_cluster(
     _require_operator(caller, body)
 
     def write(tx: Transaction) -> Cluster:
-        _require_account(tx, caller, nca_id)
+        require_account(tx, caller, nca_id)
         present = clusters.every(tx)
         if len(present) >= MAX_CLUSTERS:
             raise Invalid(f"there are {MAX_CLUSTERS} clusters, which is the limit; remove some first")
@@ -64,7 +64,7 @@ async def list_clusters(caller: Caller, context: Ctx, *, nca_id: AccountPath) ->
     """The clusters that the account owns."""
 
     def read(tx: Transaction) -> tuple[RegisteredClusterDto, ...]:
-        _require_account(tx, caller, nca_id)
+        require_account(tx, caller, nca_id)
         every = clusters.every(tx)
         return _shown(tx, context, every, [c for c in every if c.nca_id == nca_id])
 
@@ -145,7 +145,7 @@ async def set_cluster_mode(
 
 async def cluster_versions(caller: Caller, context: Ctx, *, nca_id: AccountPath) -> ClusterVersionsResponse:
     """The words that a registration may use."""
-    await context.db.run(lambda tx: _require_account(tx, caller, nca_id))
+    await context.db.run(lambda tx: require_account(tx, caller, nca_id))
     return ClusterVersionsResponse(
         cluster_regions=REGIONS,
         cluster_sources=SOURCES,
@@ -165,7 +165,8 @@ def _require_operator(caller: Principal, body: ClusterUpdateRequest) -> None:
         require_scope(caller, (SUPER_SCOPE,))
 
 
-def _require_account(tx: Transaction, caller: Principal, nca_id: str) -> None:
+def require_account(tx: Transaction, caller: Principal, nca_id: str) -> None:
+    """Raises Forbidden for an API key of another account, NotFound for one that does not exist."""
     if caller.is_key and caller.nca_id != nca_id:
         raise Forbidden(f"Access Denied: this key belongs to account '{caller.nca_id}', not to '{nca_id}'")
     if accounts.get(tx, nca_id) is None:
@@ -173,7 +174,7 @@ def _require_account(tx: Transaction, caller: Principal, nca_id: str) -> None:
 
 
 def _owned(tx: Transaction, caller: Principal, nca_id: str, cluster_id: str) -> Cluster:
-    _require_account(tx, caller, nca_id)
+    require_account(tx, caller, nca_id)
     found = clusters.get(tx, cluster_id)
     if found is None:
         raise NotFound(f"Cluster id '{cluster_id}': Not found")

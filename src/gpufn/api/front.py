@@ -31,8 +31,8 @@ GUEST = Principal(DEFAULT_ACCOUNT, "guest", frozenset({SUPER_SCOPE}), ())
 SIGNED = "/v2/gpufn/objects/"
 """Below this, the URL itself is the credential."""
 
-_PREFIX = re.compile(r"/v2/orgs/(?P<org>[^/]+)(?:/teams/[^/]+)?/(?P<service>nvcf|nvct|skyway)(?P<rest>/.*)")
-_SERVICES = {"nvcf": "/v2/nvcf", "nvct": "/v1/nvct", "skyway": "/v2/skyway"}
+_PREFIX = re.compile(r"/v2/orgs/(?P<org>[^/]+)(?:/teams/[^/]+)?/(?P<service>nvcf|nvct|skyway|sis)(?P<rest>/.*)")
+_SERVICES = {"nvcf": "/v2/nvcf", "nvct": "/v1/nvct", "skyway": "/v2/skyway", "sis": "/v1/accounts/{nca}"}
 _VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
 log = get_logger("api")
@@ -142,5 +142,5 @@ def _without_prefix(path: str, nca_id: str) -> dict[str, object]:
             f"org '{found['org'][:64]}' is not the account of this key, which is '{nca_id}'; "
             f"set NGC_CLI_ORG (or the org of your client) to {nca_id}"
         )
-    rewritten = _SERVICES[found["service"]] + found["rest"]
+    rewritten = _SERVICES[found["service"]].replace("{nca}", nca_id) + found["rest"]
     return {"path": rewritten, "raw_path": rewritten.encode(), problems.ORIGINAL_PATH: path}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpufn.controllers.context import Context
 from gpufn.model.deployment import Deployment, GpuSpecification
@@ -23,8 +23,18 @@ log = get_logger("autoscaler")
 
 RESYNC = 5.0
 """Seconds between two looks at a version whose load does not change."""
+FULL_FOR = 30.0
+"""Seconds for which a specification without room is passed over for the next in preferred order."""
 PAUSE, PAUSE_QUEUED = 1.0, 0.25
 """Seconds between two decisions on a version that has instances; less while requests wait."""
+
+
+@dataclass(frozen=True)
+class Full:
+    """There was no room for more than ``count`` instances of a specification; it is tried again at ``until``."""
+
+    count: int
+    until: float
 
 
 @dataclass
@@ -35,6 +45,7 @@ class Past:
     rules: dict[SpecificationId, RuleWatch] = field(default_factory=dict)
     decided_at: float = float("-inf")
     present: bool = False
+    full: dict[SpecificationId, Full] = field(default_factory=dict)
 
     def see(
         self, specs: Sequence[GpuSpecification], seen: Mapping[SpecificationId, Seen], *, queued: int, now: float
@@ -107,8 +118,9 @@ class Autoscaler:
         deployment = deployments.of_version(tx, version_id)
         if deployment is None or deployment.failed_at is not None:
             return None
-        specs = deployment.specifications
         own = instances.of_deployment(tx, deployment.id)
+        past.full = full(deployment.specifications, own, past.full, now)
+        specs = tuple(_with_room(spec, past.full.get(spec.id)) for spec in deployment.specifications)
         seen = _seen(deployment, own, self._context.load.busy(version_id, now=now) or {})
         demand = past.watch.demand(
             startup=startup_time(own),
@@ -125,6 +137,28 @@ class Autoscaler:
         for desired in changed:
             deployments.set_desired(tx, desired.specification_id, desired=desired.count, reason=desired.reason)
         return Outcome(deployment.id, changed, _until_due(specs, wanted, demand, self._policy))
+
+
+def full(
+    specs: Sequence[GpuSpecification], own: Sequence[Instance], before: Mapping[SpecificationId, Full], now: float
+) -> dict[SpecificationId, Full]:
+    """The specifications that cannot grow now, where others of the deployment can in their stead."""
+    if len(specs) < 2:
+        return {}
+    found = {spec_id: one for spec_id, one in before.items() if one.until > now}
+    for spec in specs:
+        wanted = [i for i in own if i.specification_id == spec.id and i.is_live and i.wanted]
+        placed = [i for i in wanted if not i.waits_for_room]
+        if len(placed) < len(wanted):
+            found[spec.id] = Full(len(placed), now + FULL_FOR)
+    return found
+
+
+def _with_room(spec: GpuSpecification, limit: Full | None) -> GpuSpecification:
+    """The specification as if its maximum were what there is room for; its minimum is wanted all the same."""
+    if limit is None:
+        return spec
+    return replace(spec, max_instances=max(spec.min_instances, min(spec.max_instances, limit.count)))
 
 
 def _pause(past: Past, load: Load, now: float) -> float:

@@ -257,6 +257,8 @@ def _in_use(gpu: Gpu, held: int) -> GpuInUse:
 class ClusterVersionsResponse(Wire):
     """What a registration may say."""
 
+    nvca_versions: tuple[dict[str, str], ...] = ()
+    """Versions of NVCF's agent; gpufn has none."""
     cluster_regions: tuple[str, ...]
     cluster_sources: tuple[str, ...]
     cluster_attributes: tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpufn.model.cluster import Cluster, Gpu
+from gpufn.model.cluster import Cluster, Gpu, InstanceType
 from gpufn.wire.base import Wire
 
 
@@ -104,3 +104,83 @@ class ClusterGroupsResponse(Wire):
     """The groups of the caller's account."""
 
     cluster_groups: tuple[ClusterGroupDto, ...]
+
+
+class GpusResponse(Wire):
+    """Names of GPUs."""
+
+    gpus: tuple[str, ...]
+
+
+class RegionsResponse(Wire):
+    """Regions."""
+
+    regions: tuple[str, ...]
+
+
+class ClusterNamesResponse(Wire):
+    """Names of clusters."""
+
+    cluster_names: tuple[str, ...]
+
+
+class AttributesResponse(Wire):
+    """Attributes of clusters."""
+
+    attributes: tuple[str, ...]
+
+
+class InstanceTypeDetails(Wire):
+    """An instance type, and where it is (clusters page, section 2.1)."""
+
+    name: str
+    value: str
+    description: str
+    gpu_name: str
+    gpu_count: int
+    gpu_memory: str | None = None
+    system_memory: str | None = None
+    cpu_cores: int | None = None
+    cpu_arch: str | None = None
+    os: str | None = None
+    driver_version: str | None = None
+    storage: str | None = None
+    node_type: str = "SINGLE"
+    defaultable: bool
+    clusters: tuple[str, ...]
+    regions: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+    @staticmethod
+    def every(gpu: str, clusters: Sequence[Cluster]) -> tuple[InstanceTypeDetails, ...]:
+        """Those of one GPU by name, as the first cluster describes each."""
+        at: dict[str, list[Cluster]] = {}
+        shapes: dict[str, InstanceType] = {}
+        for cluster in clusters:
+            found = cluster.gpu(gpu)
+            for shape in found.instance_types if found is not None else ():
+                shapes.setdefault(shape.name, shape)
+                at.setdefault(shape.name, []).append(cluster)
+        return tuple(_details(gpu, shapes[name], at[name]) for name in sorted(shapes))
+
+
+def _details(gpu: str, shape: InstanceType, clusters: Sequence[Cluster]) -> InstanceTypeDetails:
+    attributes = {a for c in clusters for a in (*c.attributes, *c.custom_attributes)}
+    return InstanceTypeDetails(
+        name=shape.name,
+        value=shape.value,
+        description=shape.description,
+        gpu_name=gpu,
+        gpu_count=shape.gpu_count,
+        gpu_memory=shape.gpu_memory,
+        system_memory=shape.system_memory,
+        cpu_cores=shape.cpu_cores,
+        cpu_arch=shape.cpu_arch,
+        os=shape.os,
+        driver_version=shape.driver_version,
+        storage=shape.storage,
+        defaultable=shape.default,
+        clusters=tuple(sorted({c.name for c in clusters})),
+        regions=tuple(sorted({c.region.lower() for c in clusters})),
+        attributes=tuple(sorted(attributes)),
+    )
