@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 from control_world import BEGIN, a_context, a_database
 from task_building import a_task
+from task_world import task_control
 
-from gpufn.compute.fake import FakeBackend
+from gpufn.compute.fake import FakeBackend, FakeInstance
 from gpufn.controllers.all import Controllers
+from gpufn.model.ids import InstanceId
 from gpufn.model.task import TaskPhase
+from gpufn.runtime.clock import loop_now
 from gpufn.store import tasks
 from gpufn.store.database import Sqlite, Transaction
 
 pytestmark = [pytest.mark.looptime]
+
+LENGTH, SOME = 0.1, 160
+"""Seconds that a short task takes, and how many of them there are."""
 
 
 @contextmanager
@@ -109,3 +117,37 @@ async def test_a_full_cluster_reads_nobody() -> None:
     await db.close()
 
     assert rows == []
+
+
+class Short(FakeBackend):
+    """Everything runs for a tenth of a second and ends well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[float] = []
+
+    def _started(self, instance: FakeInstance) -> None:
+        asyncio.get_running_loop().call_later(LENGTH, self._over, instance.request.instance_id)
+
+    def _over(self, instance_id: InstanceId) -> None:
+        self.ends.append(loop_now())
+        self.exit(instance_id, 0)
+
+
+async def test_the_next_task_starts_when_one_ends() -> None:
+    """In a time that only waiting takes, eight GPUs work on tasks of a tenth of a second without a gap."""
+    backend = Short()
+    async with task_control(backend) as it:
+        backend.tell = partial(it.world.context.hints.hint, "seen")
+
+        def fill(tx: Transaction) -> None:
+            for number in range(SOME):
+                tasks.insert(tx, a_task(now=BEGIN - timedelta(seconds=SOME - number)))
+
+        await it.world.context.db.run(fill)
+        began = loop_now()
+        it.world.context.hints.hint("task-queue", "H100")
+        await it.world.until(lambda: len(backend.ends) == SOME)
+
+    assert max(backend.ends) - began <= LENGTH * SOME / 8 * 1.02
+    assert len(backend.launches) == SOME
