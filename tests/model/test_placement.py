@@ -107,6 +107,7 @@ def test_a_real_gpu_is_never_replaced_by_an_emulated_one() -> None:
     assert chosen([LOCAL, a_cluster()]) == "east"
     assert "east has 0 of 8 free" in chosen([LOCAL, a_cluster()], use={"id-east": Use({"H100": 8})})
     assert "east is lost" in chosen([LOCAL, a_cluster(health=lost)])
+    assert chosen([LOCAL, a_cluster(health=Health(problem="no route to host"))]) == "local"
     assert chosen([LOCAL, a_cluster(gpu=a_gpu(emulated=True))]) == "local"
 
 
@@ -181,7 +182,7 @@ def test_a_choice_fits_and_has_room_or_there_is_none(some: list[Cluster], use: d
         assert found.reason.startswith(f"waiting for {wish.instance_type}")
         full = [c for c in fitting if use.get(c.id, Use()).held.get("H100", 0) + 1 > c.gpus[0].capacity]
         short = [c for c in fitting if c.gpus[0].capacity < use.get(c.id, Use()).held.get("H100", 0) + 2]
-        real_elsewhere = any(not c.gpus[0].emulated for c in some)
+        real_elsewhere = any(not c.gpus[0].emulated and c.health.seen_at for c in some)
         assert all(c in full or c in short or (c.gpus[0].emulated and real_elsewhere) for c in fitting)
         return
     assert found.cluster in fitting

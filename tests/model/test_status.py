@@ -24,7 +24,7 @@ from gpufn.model.ids import (
     stable_id,
 )
 from gpufn.model.instance import Failure, FailureKind, Instance, InstanceStatus as S
-from gpufn.model.status import condition
+from gpufn.model.status import FunctionStatus, condition
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -149,6 +149,15 @@ def test_a_key_reaches_what_its_resources_name(
     )
     assert found == reach
     assert key.reaches_version("g", "v") == key.reaches_account()
+
+
+def test_an_instance_without_a_place_is_nothing_that_starts() -> None:
+    """A deployment whose only instance waits for room is DEGRADED; one that starts somewhere makes it DEGRADING."""
+    deployment = replace(a_deployment(a_spec("T10")), activated_at=NOW)
+    waiting = replace(an_instance(status=S.PENDING), detail="waiting for T10")
+    assert condition(deployment, [waiting]).status is FunctionStatus.DEGRADED
+    assert condition(deployment, [replace(waiting, cluster_id="c")]).status is FunctionStatus.DEGRADING
+    assert condition(deployment, [replace(waiting, detail="")]).status is FunctionStatus.DEGRADING
 
 
 @given(st.uuids(), st.text(max_size=40))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, TypeAlias
 
 from fastapi import Path
@@ -18,6 +19,7 @@ from gpufn.api.views import Seen, known_version, own_version, see
 from gpufn.auth.access import require_scope, require_task, require_version, visible
 from gpufn.compute.backend import BackendError
 from gpufn.model.access import Principal
+from gpufn.model.cluster import Cluster
 from gpufn.model.errors import Forbidden, Invalid, NotFound
 from gpufn.model.function import FunctionVersion
 from gpufn.model.ids import InstanceId
@@ -141,9 +143,17 @@ async def _instance(context: Context, caller: Principal, subject_id: str) -> Why
         return None
     require_version(caller, instance.function_id, instance.version_id)
     answer = of_instance(instance, context.now())
+    cluster = context.fleet.clusters.get(instance.cluster_id) if instance.was_placed else None
+    if cluster is not None:
+        answer = Explanation(answer.sentence, (*answer.facts, ("cluster", _standing(cluster, context.now()))))
     wanted = Wanted(instance.nca_id, instance_id=instance.id)
     ailing = instance if instance.failure is not None or instance.unhealthy_at is not None else None
     return await _complete(context, WhyResponse.of("instance", subject_id, answer), wanted, ailing)
+
+
+def _standing(cluster: Cluster, now: datetime) -> str:
+    problem = f": {cluster.health.problem}" if cluster.health.problem else ""
+    return f"{cluster.name} {cluster.status(now)}{problem}"
 
 
 async def _request(context: Context, caller: Principal, subject_id: str) -> WhyResponse | None:

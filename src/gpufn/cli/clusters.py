@@ -70,7 +70,8 @@ def _addition(parser: argparse.ArgumentParser) -> None:
 def add(session: Session) -> int:
     """Register it."""
     args = session.args
-    answer = session.admin.send("POST", _path(args.account), registration(args))
+    body = registration(args)
+    answer = session.admin.send("POST", _path(args.account), body)
     if args.json:
         session.console.json(answer)
         return 0

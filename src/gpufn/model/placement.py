@@ -147,12 +147,13 @@ def choose(clusters: Clusters, wish: Wish, use: Mapping[str, Use]) -> Offer | Wa
 
 
 def _by_name(clusters: Clusters, wish: Wish, *, alone: bool) -> list[Offer]:
-    """Those that are meant, usable now or not."""
+    """Those that are meant, usable now or not; one that never answered is nothing to wait for."""
     found = []
     for cluster in clusters.all:
         one = offer(cluster, wish)
         named = (alone and cluster.stands_for_any) or _unnamed(cluster, wish.where) is None
-        if one is not None and named and cluster.admits(wish.nca_id):
+        known = cluster.kind is ClusterKind.LOCAL or cluster.health.seen_at is not None
+        if one is not None and named and known and cluster.admits(wish.nca_id):
             found.append(one)
     return found
 

@@ -38,6 +38,8 @@ class HealthInfo:
     backend: str
     error: str
     instance_id: str | None = None
+    cluster_id: str = ""
+    """Where that instance was; ``backend`` is the group that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def _wrong(deployment: Deployment, instances: Sequence[Instance]) -> tuple[Healt
                 backend=spec.placement.backend or "local",
                 error=f"{spec.instance_type}: {message}",
                 instance_id=last.id,
+                cluster_id=last.cluster_id,
             )
         )
     return tuple(found)

@@ -30,6 +30,7 @@ from gpufn.compute.task_files import LocalTaskFiles
 from gpufn.controllers.all import Controllers
 from gpufn.controllers.context import Context as ControllersContext
 from gpufn.controllers.stopping import record_stopped
+from gpufn.model.cluster import ClusterKind
 from gpufn.model.errors import Fatal, Unavailable
 from gpufn.model.ids import InstanceId
 from gpufn.model.registry import with_custom
@@ -163,7 +164,7 @@ def _api_context(
         shared.objects,
         started_at=utc_now(),
         registries=with_custom(settings.registries.custom),
-        backends=lambda: _report(backend),
+        backends=lambda: _report(backend, shared.fleet),
         database_problem=db.problem,
         assets=settings.assets,
         public_url=settings.server.public_url,
@@ -227,8 +228,11 @@ def _backend(
     return LocalBackend(process, docker, docker_required=settings.docker.enabled == "yes")
 
 
-async def _report(backend: LocalBackend) -> Sequence[BackendStatus]:
-    return [BackendStatus(name, not problem, problem) for name, problem in (await backend.health()).items()]
+async def _report(backend: LocalBackend, fleet: Fleet) -> Sequence[BackendStatus]:
+    """The backends of this machine, then the other clusters."""
+    local = [BackendStatus(name, not problem, problem) for name, problem in (await backend.health()).items()]
+    others = [c for c in fleet.clusters.all if c.kind is ClusterKind.DOCKER]
+    return [*local, *(BackendStatus(f"cluster {c.name}", c.answers, c.health.problem) for c in others)]
 
 
 def _is_no_stop(record: logging.LogRecord) -> bool:

@@ -77,13 +77,14 @@ class HealthInfoDto(Wire):
     error: str
 
     @staticmethod
-    def of(info: HealthInfo) -> HealthInfoDto:
+    def of(info: HealthInfo, clusters: Clusters) -> HealthInfoDto:
+        cluster = clusters.get(info.cluster_id) if info.cluster_id else None
         request_id = info.instance_id or NO_REQUEST
         return HealthInfoDto(
             icms_request_id=request_id,
             sis_request_id=request_id,
             gpu=info.gpu,
-            backend=info.backend,
+            backend=cluster.group_name if cluster is not None else info.backend,
             instance_type=info.instance_type,
             error=info.error,
         )
@@ -113,7 +114,7 @@ class FunctionDeploymentDto(Wire):
             nca_id=deployment.nca_id,
             function_status=condition.status.value,
             deployment_specifications=tuple(GpuSpecificationDto.of(s, clusters) for s in deployment.specifications),
-            health_info=tuple(HealthInfoDto.of(h) for h in condition.health) or None,
+            health_info=tuple(HealthInfoDto.of(h, clusters) for h in condition.health) or None,
             created_at=deployment.created_at,
             last_updated_at=deployment.updated_at,
         )
