@@ -32,7 +32,7 @@ def run(session: Session) -> int:
     console = session.console
     console.line(f"url       {session.endpoint.url}")
     for name, value in _facts(installation):
-        console.line(f"{name:10}{value}")
+        console.line(f"{name:9} {value}")
     console.line()
     console.table(
         ("NAME", "ID", "VERSION", "STATUS", "INSTANCES", "QUEUE"),
