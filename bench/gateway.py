@@ -33,6 +33,7 @@ import psutil
 import uvloop
 
 from gpufn.auth.keys import digest
+from gpufn.gateway import edge
 from gpufn.gateway.server import Gateway, Sockets
 from gpufn.model.status import FunctionStatus
 from gpufn.settings import GatewaySettings
@@ -117,7 +118,8 @@ def start_all(directory: Path, stack: contextlib.ExitStack, *, haproxy: str | No
     )
     me = [sys.executable, __file__, "--serve", str(directory), str(gateway), str(upstream), loop]
     found = [Contestant("upstream, called directly", upstream, None)]
-    found.append(Contestant("gpufn gateway", gateway, stack.enter_context(running(me, core=0, port=gateway))))
+    ours = "gpufn gateway, compiled" if edge.__file__.endswith(".so") else "gpufn gateway"
+    found.append(Contestant(ours, gateway, stack.enter_context(running(me, core=0, port=gateway))))
     passing = "proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection '';"
     kept = f"upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; }}"
     conf = _nginx(directory, "proxy", nginx, passing, more=kept)
