@@ -82,11 +82,11 @@ def main() -> None:
     options.add_argument("--seconds", type=int, default=4, help="of each measurement")
     options.add_argument("--haproxy", default=shutil.which("haproxy") or wheel_haproxy())
     options.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
-    options.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
+    options.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.serve:
-        directory, port, upstream, loop = given.serve
-        serve(Path(directory), int(port), int(upstream), loop)
+        directory, port, upstream, loop, outputs = given.serve
+        serve(Path(directory), int(port), int(upstream), loop, output_directories=outputs == "on")
         return
     for tool in ("wrk", "nginx", "taskset"):
         if shutil.which(tool) is None:
@@ -112,14 +112,18 @@ def wheel_haproxy() -> str | None:
 
 def start_all(directory: Path, stack: contextlib.ExitStack, *, haproxy: str | None, loop: str) -> list[Contestant]:
     """The upstream, and every proxy that can be found before it."""
-    upstream, gateway, nginx, peer = (free_port() for _ in range(4))
+    upstream, gateway, bare, nginx, peer = (free_port() for _ in range(5))
     stack.enter_context(
         running(_nginx(directory, "upstream", upstream, f"return 200 '{BODY}';"), core=1, port=upstream)
     )
-    me = [sys.executable, __file__, "--serve", str(directory), str(gateway), str(upstream), loop]
     found = [Contestant("upstream, called directly", upstream, None)]
-    ours = "gpufn gateway, compiled" if edge.__file__.endswith(".so") else "gpufn gateway"
-    found.append(Contestant(ours, gateway, stack.enter_context(running(me, core=0, port=gateway))))
+    ours = "gpufn, compiled" if edge.__file__.endswith(".so") else "gpufn"
+    for outputs, port in (("on", gateway), ("off", bare)):
+        home = directory / outputs
+        home.mkdir()
+        me = [sys.executable, __file__, "--serve", str(home), str(port), str(upstream), loop, outputs]
+        name = ours if outputs == "on" else f"{ours}, no output dirs"
+        found.append(Contestant(name, port, stack.enter_context(running(me, core=0, port=port))))
     passing = "proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection '';"
     kept = f"upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; }}"
     conf = _nginx(directory, "proxy", nginx, passing, more=kept)
@@ -211,9 +215,9 @@ def show(contestants: list[Contestant]) -> None:
     direct = contestants[0]
     peer = next((c for c in contestants if c.name == "HAProxy"), None)
     base = statistics.median(peer.per_core) if peer else 0.0
-    print(f"{'':28}{'req/s c=64':>12}{'req/s per core':>16}{'of HAProxy':>12}{'added p50':>12}{'added p99':>12}")
+    print(f"{'':30}{'req/s c=64':>12}{'req/s per core':>16}{'of HAProxy':>12}{'added p50':>12}{'added p99':>12}")
     for c in contestants:
-        row = f"{c.name:28}{statistics.median(c.rates):12,.0f}"
+        row = f"{c.name:30}{statistics.median(c.rates):12,.0f}"
         if c.per_core:
             rate = statistics.median(c.per_core)
             row += f"{rate:16,.0f}{(f'{rate / base:.2f}' if base else '-'):>12}"
@@ -231,15 +235,23 @@ def free_port() -> int:
 # ---------------------------------------------------------------- the gateway's process
 
 
-def serve(directory: Path, port: int, upstream: int, loop: str, *, grpc_port: int | None = None) -> None:
+def serve(
+    directory: Path,
+    port: int,
+    upstream: int,
+    loop: str,
+    *,
+    grpc_port: int | None = None,
+    output_directories: bool = True,
+) -> None:
     """Run a gateway that is fed one key and one version, until the process is told to end."""
     if loop == "uvloop":
-        uvloop.run(_serve(directory, port, upstream, grpc_port))
+        uvloop.run(_serve(directory, port, upstream, grpc_port, output_directories))
     else:
-        asyncio.run(_serve(directory, port, upstream, grpc_port))
+        asyncio.run(_serve(directory, port, upstream, grpc_port, output_directories))
 
 
-async def _serve(directory: Path, port: int, upstream: int, grpc_port: int | None) -> None:
+async def _serve(directory: Path, port: int, upstream: int, grpc_port: int | None, outputs: bool) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     feed = directory / "feed.sock"
@@ -248,7 +260,7 @@ async def _serve(directory: Path, port: int, upstream: int, grpc_port: int | Non
     migrate.upgrade(database)
     db = ThreadedSqlite(database)
     gateway = Gateway(
-        GatewaySettings(),
+        GatewaySettings(output_directories=outputs),
         Sockets(directory / "none.sock", feed),
         db=db,
         objects=open_objects("", directory / "objects"),

@@ -542,3 +542,19 @@ async def test_the_key_of_the_caller_is_not_in_the_url() -> None:
         await world.deploy(await an_instance(world, answers(answer(200, b"1" * 6 * MIB))))
         found = await world.call("POST", PINNED)
         assert KEY not in found["location"]
+
+
+async def test_no_output_directory_where_they_are_off() -> None:
+    """``gateway.output_directories`` off: the header is there, the directory is not, and the answer comes as it was."""
+    seen_directories: list[bool] = []
+
+    async def work(directory: Path, seen: Seen) -> bytes:
+        seen_directories.append(directory.exists())
+        return answer(200, b"as it was")
+
+    async with a_world(output_directories=False) as world:
+        await world.deploy(await an_instance(world, work))
+        found = await world.call("POST", PINNED)
+        assert (found.status, found.body) == (200, b"as it was")
+        assert seen_directories == [False]
+        await world.until(lambda: world.is_quiet)

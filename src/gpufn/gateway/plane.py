@@ -85,6 +85,8 @@ class Plane:
 
     def open_output(self, slot: Slot, name: str) -> None:
         """Have an output directory for the request ``name`` that the instance of ``slot`` is about to get."""
+        if not self.settings.output_directories:
+            return
         instance = slot.instance
         outputs = instance.outputs
         if outputs is None:
