@@ -150,7 +150,9 @@ class Installation:
         raise LookupError(role)
 
     def instances(self) -> list[psutil.Process]:
-        """Every process on this machine that was started as part of an instance of this installation."""
+        """Every process on this machine that is part of an instance of this installation. Interpreters that wait to
+        become one are not; those that did no longer bear the name, but for the sandbox around them.
+        """
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -158,6 +160,7 @@ class Installation:
                     process.environ().get("GPUFN_INSTANCE_ID")
                     and str(self.data) in process.environ().get("HOME", "")
                     and process.status() != psutil.STATUS_ZOMBIE
+                    and not any(word.endswith("warm_interpreter.py") for word in process.cmdline())
                 ):
                     found.append(process)
         return found
