@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import certifi
@@ -31,6 +31,9 @@ OWN_NAMES = (
     "::1",
 )
 """Names of an installation on this machine. OpenSSL takes no ``*.localhost``."""
+PERMITTED = ("localhost", "nvcf.nvidia.com", "api.ngc.nvidia.com", "authn.nvidia.com")
+"""Domains that an authority may sign for, with all below them: this machine's, and those that the proxy stands in for."""
+PERMITTED_NETWORKS = ("127.0.0.0/8", "::1/128")
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,14 @@ def ensure(directory: Path, names: Sequence[str], *, now: datetime) -> Certifica
     made, authority_key = files(directory), directory / "ca-key.pem"
     try:
         if not (made.authority.exists() or made.chain.exists()):  # the key alone: its making was cut off
-            key, certificate = authority(now)
+            key, certificate = authority(names, now)
             write(authority_key, _pem(key))
             write(made.authority, certificate.public_bytes(serialization.Encoding.PEM))
         ca = x509.load_pem_x509_certificate(made.authority.read_bytes())
         ca_key = serialization.load_pem_private_key(authority_key.read_bytes(), None)
         if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
             raise ValueError("the key is of another kind")
+        _check_permitted(ca, names, directory)
         write(made.bundle, Path(certifi.where()).read_bytes() + b"\n" + made.authority.read_bytes())
         if not _serves(made.chain, names, now):
             key, certificate = server(ca_key, ca, names, now)
@@ -95,12 +99,51 @@ def _names(certificate: x509.Certificate) -> set[str]:
     return {*held.get_values_for_type(x509.DNSName), *map(str, held.get_values_for_type(x509.IPAddress))}
 
 
-def authority(now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """A new authority that may sign servers, and no other authority."""
+def _check_permitted(ca: x509.Certificate, names: Sequence[str], directory: Path) -> None:
+    """Raises Fatal for a name that no client would believe of this authority. Those made before had no bounds."""
+    try:
+        bounds = ca.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or ()
+    except x509.ExtensionNotFound:
+        return
+    beyond = [name for name in names if not any(_permits(bound, name) for bound in bounds)]
+    if beyond:
+        raise Fatal(
+            f"the authority in {directory} may not sign for {', '.join(beyond)}; delete that directory, and have clients "
+            "trust the new one, which may",
+            exit_code=2,
+        )
+
+
+def _permits(bound: x509.GeneralName, name: str) -> bool:
+    given = _alternative(name)
+    if isinstance(bound, x509.IPAddress) and isinstance(given, x509.IPAddress):
+        return given.value in bound.value  # type: ignore[operator]  # a bound is a network
+    host = name.removeprefix("*.").lower()
+    return (
+        isinstance(bound, x509.DNSName)
+        and isinstance(given, x509.DNSName)
+        and (host == bound.value or host.endswith("." + bound.value))
+    )
+
+
+def _bounds(names: Sequence[str]) -> x509.NameConstraints:
+    """What the authority may sign: whoever steals its key can be nobody but this installation to those who trust it."""
+    permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in PERMITTED]
+    permitted += (x509.IPAddress(ip_network(each)) for each in PERMITTED_NETWORKS)
+    for name in names:
+        if not any(_permits(bound, name) for bound in permitted):
+            alone = _alternative(name)
+            permitted.append(x509.IPAddress(ip_network(name)) if isinstance(alone, x509.IPAddress) else alone)
+    return x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None)
+
+
+def authority(names: Sequence[str], now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """A new authority that may sign servers of these names and of the permitted domains, and no other authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("gpufn local authority")
     builder = _builder(name, name, key, now=now, days=AUTHORITY_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_bounds(names), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     return key, builder.add_extension(identifier, critical=False).sign(key, hashes.SHA256())
