@@ -7,10 +7,10 @@ is made anew when it is about to end, or when it must hold for other names.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 
 import certifi
@@ -32,8 +32,9 @@ OWN_NAMES = (
 )
 """Names of an installation on this machine. OpenSSL takes no ``*.localhost``."""
 PERMITTED = ("localhost", "nvcf.nvidia.com", "api.ngc.nvidia.com", "authn.nvidia.com")
-"""Domains that an authority may sign for, with all below them: this machine's, and those that the proxy stands in for."""
-PERMITTED_NETWORKS = ("127.0.0.0/8", "::1/128")
+"""Domains that an authority may sign for, with all below them: this machine's, and those the proxy stands in for.
+Addresses are not bounded: BoringSSL, and so gRPC, refuses an authority with bounds of that kind.
+"""
 
 
 @dataclass(frozen=True)
@@ -105,35 +106,28 @@ def _check_permitted(ca: x509.Certificate, names: Sequence[str], directory: Path
         bounds = ca.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or ()
     except x509.ExtensionNotFound:
         return
-    beyond = [name for name in names if not any(_permits(bound, name) for bound in bounds)]
+    beyond = [name for name in names if not _within(bounds, name)]
     if beyond:
         raise Fatal(
-            f"the authority in {directory} may not sign for {', '.join(beyond)}; delete that directory, and have clients "
-            "trust the new one, which may",
+            f"the authority in {directory} may not sign for {', '.join(beyond)}; delete that directory, and have "
+            "clients trust the new one, which may",
             exit_code=2,
         )
 
 
-def _permits(bound: x509.GeneralName, name: str) -> bool:
-    given = _alternative(name)
-    if isinstance(bound, x509.IPAddress) and isinstance(given, x509.IPAddress):
-        return given.value in bound.value  # type: ignore[operator]  # a bound is a network
+def _within(bounds: Iterable[x509.GeneralName], name: str) -> bool:
+    """Whether an authority with these bounds may sign for ``name``."""
+    if isinstance(_alternative(name), x509.IPAddress):
+        return True
     host = name.removeprefix("*.").lower()
-    return (
-        isinstance(bound, x509.DNSName)
-        and isinstance(given, x509.DNSName)
-        and (host == bound.value or host.endswith("." + bound.value))
-    )
+    return any(host == bound.value or host.endswith(f".{bound.value}") for bound in bounds)
 
 
 def _bounds(names: Sequence[str]) -> x509.NameConstraints:
-    """What the authority may sign: whoever steals its key can be nobody but this installation to those who trust it."""
+    """What the authority may sign: whoever steals its key can be no other host to those who trust it."""
+    own = [name.removeprefix("*.").lower() for name in names if not isinstance(_alternative(name), x509.IPAddress)]
     permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in PERMITTED]
-    permitted += (x509.IPAddress(ip_network(each)) for each in PERMITTED_NETWORKS)
-    for name in names:
-        if not any(_permits(bound, name) for bound in permitted):
-            alone = _alternative(name)
-            permitted.append(x509.IPAddress(ip_network(name)) if isinstance(alone, x509.IPAddress) else alone)
+    permitted += (x509.DNSName(host) for host in own if not _within(permitted, host))
     return x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None)
 
 
