@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 REMADE = {
     "gpufn.db", "gpufn.db-wal", "gpufn.db-shm", "objects", "images", "instances", "logs", "venvs", "lock",
-    "running.json", "control.sock", "feed.sock", "gpufn.toml",
+    "running.json", "control.sock", "feed.sock", "gpufn.toml", "warm",
 }  # fmt: skip
 """What a backup holds in another form, or what is made again."""
 
