@@ -149,6 +149,7 @@ class WarmPool:
 
     def __init__(self, root: Path, *, size: int, installation: str, isolation: Isolation) -> None:
         self._root, self._size, self.installation, self._isolation = root, size, installation, isolation
+        self._program = (root / Path(warm_interpreter.__file__).name).absolute()
         self.waiting: list[Warm] = []
         self._changed = asyncio.Event()
         self._taken_at = float("-inf")
@@ -165,7 +166,7 @@ class WarmPool:
     async def run(self) -> None:
         """Keep it filled until cancelled; then end those that are left."""
         try:
-            await asyncio.to_thread(shutil.rmtree, self._root, ignore_errors=True)
+            await asyncio.to_thread(self._begin)
             while self._size:
                 self._changed.clear()
                 while len(self.waiting) < self._size and self._pause() <= 0:
@@ -179,6 +180,7 @@ class WarmPool:
             for warm in self.waiting:
                 warm.end()
             self.waiting.clear()
+            shutil.rmtree(self._root, ignore_errors=True)
 
     def take(self, order: Order) -> Warm | None:
         """One that can be this program, for the caller to tell it so; None when there is none."""
@@ -191,6 +193,13 @@ class WarmPool:
                 return warm
         return None
 
+    def _begin(self) -> None:
+        """Nothing of an earlier one; and the program where a sandbox sees it, even if we are installed below /tmp."""
+        shutil.rmtree(self._root, ignore_errors=True)
+        if self._size:
+            self._root.mkdir(mode=0o700, parents=True)
+            shutil.copy(warm_interpreter.__file__, self._program)
+
     def _pause(self) -> float:
         """Seconds until the next one may be started."""
         return self._taken_at + max(QUIET, Backoff().delay(self._ended_early)) - loop_now()
@@ -200,7 +209,7 @@ class WarmPool:
         directories.create()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        program = [str(PYTHON), str(Path(warm_interpreter.__file__).absolute()), "-" * ARGUMENTS_ROOM]
+        program = [str(PYTHON), str(self._program), "-" * ARGUMENTS_ROOM]
         environment = {
             "PATH": f"{PYTHON.parent}:{SYSTEM_PATH}",
             "LANG": LANG,
