@@ -113,7 +113,8 @@ class Limits:
             if end <= now:
                 end, used = now + rate.seconds, 0
             self._windows[key] = end, used + 1
-            verdicts.append(Verdict(used < rate.most, rate, used + 1, end - now, tier.whose))
+            left = min(end - now, rate.seconds)  # the sum and difference of floats may be a little more
+            verdicts.append(Verdict(used < rate.most, rate, used + 1, left, tier.whose))
         while len(self._windows) > COUNTERS_MAX:
             self._windows.popitem(last=False)
         refusing = [v for v in verdicts if not v.allowed]
